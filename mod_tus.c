@@ -1,0 +1,96 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+
+/*
+ * mod_tus: resumable uploads for Apache httpd. The front door: the module
+ * record, what is hooked where and why there, and the lifecycle.
+ */
+#include "src/tus_httpd.h"
+
+#include <ap_provider.h>
+
+#include <http_config.h>
+#include <http_core.h>
+#include <http_protocol.h>
+#include <http_request.h>
+
+static int pre_config(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp)
+{
+    (void)plog;
+    (void)ptemp;
+    tus_config_reset(pconf);
+    return tus_shared_register(pconf);
+}
+
+/* The configuration is read twice at start; shared things are made in the second pass. */
+static int post_config(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp, server_rec *s)
+{
+    int status;
+
+    (void)plog;
+    (void)ptemp;
+    if (ap_state_query(AP_SQ_MAIN_STATE) == AP_SQ_MS_CREATE_PRE_CONFIG) {
+        return OK;
+    }
+    status = tus_shared_open(s);
+    if (status != OK) {
+        return status;
+    }
+    tus_guard_init(pconf, s);
+    return tus_sweep_register(s, pconf);
+}
+
+static void child_init(apr_pool_t *pchild, server_rec *s)
+{
+    tus_shared_attach(pchild, s);
+}
+
+static int handler(request_rec *r)
+{
+    const tus_request_t *request = tus_mount_of(r);
+
+    return request ? tus_v1_handle(r, request) : DECLINED;
+}
+
+static void register_providers(apr_pool_t *p)
+{
+    ap_register_provider(p, TUS_STORE_GROUP, tus_store_file.name, TUS_PROVIDER_VERSION,
+                         &tus_store_file);
+    ap_register_provider(p, TUS_META_GROUP, tus_meta_dbm.name, TUS_PROVIDER_VERSION,
+                         &tus_meta_dbm);
+    ap_register_provider(p, TUS_LOCK_GROUP, tus_lock_shm.name, TUS_PROVIDER_VERSION,
+                         &tus_lock_shm);
+}
+
+static void register_hooks(apr_pool_t *p)
+{
+    register_providers(p);
+
+    ap_hook_pre_config(pre_config, NULL, NULL, APR_HOOK_MIDDLE);
+    ap_hook_check_config(tus_check_config, NULL, NULL, APR_HOOK_MIDDLE);
+    ap_hook_post_config(post_config, NULL, NULL, APR_HOOK_MIDDLE);
+    ap_hook_child_init(child_init, NULL, NULL, APR_HOOK_MIDDLE);
+
+    /* Before authentication, so that access rules judge the overridden method. */
+    ap_hook_post_perdir_config(tus_mount_request, NULL, NULL, APR_HOOK_FIRST);
+    ap_hook_insert_error_filter(tus_answer_common, NULL, NULL, APR_HOOK_MIDDLE);
+
+    ap_hook_type_checker(tus_mount_type, NULL, NULL, APR_HOOK_REALLY_FIRST);
+
+    /* Last, when r->filename is final; and again before anything is sent. */
+    ap_hook_fixups(tus_guard_fixups, NULL, NULL, APR_HOOK_REALLY_LAST);
+    ap_hook_handler(tus_guard_handler, NULL, NULL, APR_HOOK_REALLY_FIRST);
+
+    /* First: a rewriting .htaccess above us may have set another handler. */
+    ap_hook_handler(handler, NULL, NULL, APR_HOOK_FIRST);
+}
+
+module AP_MODULE_DECLARE_DATA tus_module = {
+    STANDARD20_MODULE_STUFF,
+    tus_config_create,
+    tus_config_merge,
+    NULL,
+    NULL,
+    tus_config_commands,
+    register_hooks,
+    0
+};

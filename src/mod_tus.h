@@ -1,0 +1,360 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+
+/**
+ * mod_tus.h: what other modules see of mod_tus.
+ *
+ * The provider tables of version 0. A provider is registered with
+ * ap_register_provider() under one of the groups below; a NULL member that is
+ * marked optional means "not offered", and Tus-Extension is computed from what
+ * is there. Only APR is needed to implement one.
+ *
+ * Statuses are apr_status_t; besides APR's own there are the TUS_E* below. A
+ * provider never logs and never answers: the caller does.
+ */
+#ifndef MOD_TUS_H
+#define MOD_TUS_H
+
+#include <apr.h>
+#include <apr_errno.h>
+#include <apr_file_info.h>
+#include <apr_file_io.h>
+#include <apr_global_mutex.h>
+#include <apr_poll.h>
+#include <apr_pools.h>
+#include <apr_portable.h>
+#include <apr_tables.h>
+#include <apr_time.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define TUS_STORE_GROUP "tus-store"
+#define TUS_META_GROUP "tus-meta"
+#define TUS_LOCK_GROUP "tus-lock"
+#define TUS_PROVIDER_VERSION "0"
+
+/** A record or an index that cannot be read as what it should be. */
+#define TUS_EDAMAGED (APR_OS_START_USERERR + 0x7501)
+/** Something that is no regular file with one link, or not beneath its store. */
+#define TUS_EREFUSED (APR_OS_START_USERERR + 0x7502)
+
+/** Asks whether to give up a long call. Passed down, never stored. */
+typedef struct tus_cancel_t {
+    /** Nonzero once the caller should return APR_EINTR. */
+    int (*cancelled)(void *baton);
+    void *baton;
+} tus_cancel_t;
+
+/** One pair of Upload-Metadata. The value is any bytes, NUL-terminated for comfort. */
+typedef struct tus_pair_t {
+    const char *key;
+    const char *value;
+    apr_size_t len;
+} tus_pair_t;
+
+/** The size of an upload whose length is deferred. */
+#define TUS_SIZE_UNKNOWN ((apr_off_t)-1)
+
+/** What is kept of an upload: ID.info. */
+typedef struct tus_record_t {
+    const char *id;
+    apr_off_t size;                /**< bytes, or TUS_SIZE_UNKNOWN */
+    apr_array_header_t *pairs;     /**< of tus_pair_t: MetaData */
+    const char *metadata;          /**< Upload-Metadata as received, or NULL */
+    int is_partial;
+    int is_final;
+    apr_array_header_t *parts;     /**< of const char *: ids of a final's parts, or NULL */
+    const char *storage_type;      /**< "filestore" */
+    const char *storage_path;      /**< absolute path of the bytes, or NULL */
+    const char *storage_info_path; /**< absolute path of ID.info, or NULL */
+
+    /* Ours, under "ModTus". Without it the record was written by somebody else. */
+    int ours;
+    apr_time_t created;
+    apr_time_t finished; /**< 0 while unfinished */
+    const char *owner;   /**< the user who created it, or NULL */
+} tus_record_t;
+
+/* ---- data stores --------------------------------------------------------- */
+
+/** Where a store lies. */
+typedef struct tus_place_t {
+    /**
+     * NULL: `path` is the administrator's word and is opened as it stands.
+     * Else `path` is relative, and lies beneath this directory through no
+     * symbolic link.
+     */
+    const char *root;
+    const char *path;
+    /** What `root` must be, so that it cannot be swapped; inode 0 checks nothing. */
+    apr_uint64_t root_device;
+    apr_uint64_t root_inode;
+} tus_place_t;
+
+/** What a store is, whatever the path that leads to it. */
+typedef struct tus_identity_t {
+    apr_uint64_t device;
+    apr_uint64_t inode;
+    apr_uint32_t owner; /**< uid of the directory */
+} tus_identity_t;
+
+typedef struct tus_store_provider_t tus_store_provider_t;
+
+/** An opened store. A provider's own struct starts with this. */
+typedef struct tus_store_t {
+    const tus_store_provider_t *provider;
+    tus_identity_t identity;
+} tus_store_t;
+
+/** An upload's bytes, open for writing by one request. A provider's own. */
+typedef struct tus_writer_t tus_writer_t;
+
+struct tus_store_provider_t {
+    /** The word after TusStore. */
+    const char *name;
+
+    /**
+     * Opens the store; cheap enough for each request.
+     * @param mode permissions of the files that are made, in APR's APR_FPROT_* bits
+     * @param p owns the store and what it holds open
+     * @return APR_SUCCESS, TUS_EREFUSED where `place` does not hold, or what the system said
+     */
+    apr_status_t (*open)(tus_store_t **store, const tus_place_t *place, apr_fileperms_t mode,
+                         apr_pool_t *p);
+
+    /** The store's path, all symbolic links resolved, allocated from p. */
+    apr_status_t (*path)(tus_store_t *store, const char **path, apr_pool_t *p);
+
+    /**
+     * Where ID.info lies: a directory handle, valid as long as the store is.
+     * NULL (optional): records lie in the state directory.
+     */
+    apr_status_t (*info_dir)(tus_store_t *store, apr_os_file_t *dir);
+
+    /**
+     * Makes the empty data of a new upload and fences it. Fills the record's
+     * storage_* members from p.
+     * @return APR_SUCCESS; APR_EEXIST (test with APR_STATUS_IS_EEXIST); or what the system said
+     */
+    apr_status_t (*create)(tus_store_t *store, tus_record_t *record, tus_writer_t **writer,
+                           apr_pool_t *p);
+
+    /** The upload's record exists: what create made is no orphan from here on. */
+    apr_status_t (*confirm)(tus_writer_t *writer);
+
+    /** Removes what create made and confirm never saw; leaves all else. */
+    apr_status_t (*discard)(tus_store_t *store, const char *id);
+
+    /**
+     * Opens the data for writing.
+     * @return APR_SUCCESS; APR_ENOENT; TUS_EREFUSED
+     */
+    apr_status_t (*resume)(tus_store_t *store, const tus_record_t *record, tus_writer_t **writer,
+                           apr_pool_t *p);
+
+    /**
+     * Excludes every other writer, of any process, until close or the death of
+     * this process. Optional: without it the lock provider alone excludes.
+     * @return APR_SUCCESS; APR_EAGAIN while another holds it; APR_ENOENT if the
+     *         data was removed or replaced meanwhile
+     */
+    apr_status_t (*fence)(tus_writer_t *writer);
+
+    /** Bytes stored so far, and when they last changed. */
+    apr_status_t (*written)(tus_writer_t *writer, apr_off_t *size, apr_time_t *modified);
+
+    /**
+     * Writes all of the bytes at the offset.
+     * @param done the bytes that are stored, also on failure
+     */
+    apr_status_t (*write)(tus_writer_t *writer, apr_off_t offset, const char *data, apr_size_t len,
+                          apr_size_t *done);
+
+    /** Returns when the bytes are on stable storage. */
+    apr_status_t (*flush)(tus_writer_t *writer);
+
+    /**
+     * Ends writing and lifts the fence.
+     * @param keep 0 cuts the data back to its size at create or resume
+     */
+    apr_status_t (*close)(tus_writer_t *writer, int keep);
+
+    /**
+     * Bytes stored so far, without opening the data for writing.
+     * @return APR_SUCCESS; APR_ENOENT; TUS_EREFUSED
+     */
+    apr_status_t (*size)(tus_store_t *store, const tus_record_t *record, apr_off_t *size,
+                         apr_time_t *modified);
+
+    /**
+     * The bytes as a file opened for reading, owned by p. Optional: without it
+     * there is no GET.
+     * @param flags added to the file's APR flags (APR_FOPEN_SENDFILE_ENABLED)
+     * @param finfo filled for conditional requests and the ETag
+     */
+    apr_status_t (*read)(tus_store_t *store, const tus_record_t *record, apr_int32_t flags,
+                         apr_file_t **file, apr_finfo_t *finfo, apr_pool_t *p);
+
+    /**
+     * Removes the data. Optional: without it there is no termination.
+     * @return APR_SUCCESS, also when there was none
+     */
+    apr_status_t (*remove)(tus_store_t *store, const char *id);
+};
+
+/* ---- metadata ------------------------------------------------------------ */
+
+typedef struct tus_meta_provider_t tus_meta_provider_t;
+
+/** The opened metadata of one store. A provider's own struct starts with this. */
+typedef struct tus_meta_t {
+    const tus_meta_provider_t *provider;
+} tus_meta_t;
+
+/** What a metadata provider is given. All of it outlives the tus_meta_t. */
+typedef struct tus_meta_place_t {
+    /** Directory handle where ID.info lies, or -1: below state_dir. */
+    apr_os_file_t info_dir;
+    /** This store's own directory, which nobody else can write. */
+    const char *state_dir;
+    /** The word after the colon in TusMetadata, or NULL. */
+    const char *driver;
+    /** Held across open..close of the index. */
+    apr_global_mutex_t *mutex;
+    /** Permissions of ID.info. */
+    apr_fileperms_t mode;
+} tus_meta_place_t;
+
+/** Why an id is noted. */
+typedef enum {
+    TUS_NOTE_CREATE, /**< its data file is about to be made */
+    TUS_NOTE_CHANGE  /**< its record was written or removed */
+} tus_note_e;
+
+/** What an id in the journal came to. */
+typedef enum {
+    TUS_SETTLED_KEEP,  /**< it has a record: index that */
+    TUS_SETTLED_GONE,  /**< it has none: drop it from the index */
+    TUS_SETTLED_CARRY  /**< a request holds it: ask again at the next fold */
+} tus_settled_e;
+
+/**
+ * Called by fold for each id in the journal.
+ * @param created the id was noted with TUS_NOTE_CREATE
+ * @param record set for TUS_SETTLED_KEEP, allocated from p
+ */
+typedef tus_settled_e (*tus_settle_fn)(void *baton, const char *id, int created,
+                                       tus_record_t **record, apr_pool_t *p);
+
+/** An entry of the index. */
+typedef struct tus_entry_t {
+    const char *id;
+    apr_off_t size; /**< or TUS_SIZE_UNKNOWN */
+    apr_time_t created;
+    apr_time_t finished; /**< 0 while unfinished */
+    int is_partial;
+    int is_final;
+    const char *owner;    /**< or NULL */
+    const char *filename; /**< the start of it, or NULL */
+} tus_entry_t;
+
+/** Called by walk for each entry; anything but APR_SUCCESS ends the walk. */
+typedef apr_status_t (*tus_entry_fn)(void *baton, const tus_entry_t *entry);
+
+struct tus_meta_provider_t {
+    /** The word after TusMetadata, before any colon. */
+    const char *name;
+
+    /** NULL, or a sentence that says what is wrong with the driver. */
+    const char *(*check)(const char *driver, apr_pool_t *p);
+
+    /** Opens a store's metadata; touches no file. p owns it. */
+    apr_status_t (*open)(tus_meta_t **meta, const tus_meta_place_t *place, apr_pool_t *p);
+
+    /**
+     * Reads a record.
+     * @return APR_SUCCESS; APR_ENOENT; TUS_EDAMAGED; TUS_EREFUSED; or what the system said
+     */
+    apr_status_t (*get)(tus_meta_t *meta, const char *id, tus_record_t **record, apr_pool_t *p);
+
+    /**
+     * Replaces the whole record atomically. The caller holds the upload.
+     * @param durable it, and all names in its directory, are on stable storage on return
+     */
+    apr_status_t (*put)(tus_meta_t *meta, const tus_record_t *record, int durable, apr_pool_t *p);
+
+    /** Removes a record. The caller holds the upload. APR_SUCCESS, also when there was none. */
+    apr_status_t (*remove)(tus_meta_t *meta, const char *id);
+
+    /** Notes an id for the index, by one append to the journal. */
+    apr_status_t (*note)(tus_meta_t *meta, const char *id, tus_note_e why);
+
+    /**
+     * Brings the index up to date with the journal, or goes on with rebuilding
+     * it for about `budget`. One process at a time calls it for a store.
+     * @return APR_SUCCESS when all is done; APR_INCOMPLETE when a rebuild has
+     *         more to do; APR_EINTR if cancelled; or what the system said
+     */
+    apr_status_t (*fold)(tus_meta_t *meta, tus_settle_fn settle, void *baton,
+                         apr_interval_time_t budget, const tus_cancel_t *cancel, apr_pool_t *p);
+
+    /** Calls fn for each entry of the index as it stands. */
+    apr_status_t (*walk)(tus_meta_t *meta, tus_entry_fn fn, void *baton, apr_pool_t *p);
+};
+
+/* ---- locks --------------------------------------------------------------- */
+
+typedef struct tus_lock_provider_t tus_lock_provider_t;
+
+/** The table of running requests. A provider's own struct starts with this. */
+typedef struct tus_locks_t {
+    const tus_lock_provider_t *provider;
+} tus_locks_t;
+
+/** An upload held by one request. A provider's own. */
+typedef struct tus_lock_t tus_lock_t;
+
+/** What a newer request wants of a holder. */
+typedef enum {
+    TUS_ASKED_NOTHING,
+    TUS_ASKED_RELEASE, /**< store what you have and let go */
+    TUS_ASKED_STOP     /**< the upload is to end */
+} tus_asked_e;
+
+struct tus_lock_provider_t {
+    /** The provider's name. */
+    const char *name;
+
+    /**
+     * Takes the upload. A holder is asked to release it, unless the deadline is
+     * 0: that is a try, which disturbs nobody.
+     * @param deadline when to give up, an absolute time, or 0
+     * @param cancel may be NULL
+     * @param lock owned by p, released with it at the latest
+     * @return APR_SUCCESS; APR_TIMEUP; APR_EBUSY for a try; APR_ENOSPC when the
+     *         table is full; APR_EINTR if cancelled
+     */
+    apr_status_t (*acquire)(tus_locks_t *locks, const tus_identity_t *store, const char *id,
+                            apr_time_t deadline, const tus_cancel_t *cancel, tus_lock_t **lock,
+                            apr_pool_t *p);
+
+    /** What the holder of this lock is asked for. Cheap: called for each read. */
+    tus_asked_e (*asked)(tus_lock_t *lock);
+
+    /** Lets go. Idempotent. */
+    void (*release)(tus_lock_t *lock);
+
+    /**
+     * What to poll for, besides one's own input: readable when a holder in
+     * this process is asked. Whoever it wakes calls asked().
+     * @return APR_SUCCESS, or APR_ENOTIMPL where holders must look by themselves
+     */
+    apr_status_t (*wakeup)(tus_locks_t *locks, apr_pollfd_t *pollfd);
+};
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* MOD_TUS_H */

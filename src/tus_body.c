@@ -1,0 +1,237 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+
+/*
+ * The receiver: a state machine that does not block, and a driver for it.
+ *
+ * tus_body_step() moves what has arrived from the connection to the store. The
+ * driver waits for more on three things: the connection (for HTTP/2 a pipe of
+ * mod_http2), the lock table's wakeup, and time. Bytes are stored as they
+ * arrive; whatever ends the request early, they stay.
+ */
+#include "tus_httpd.h"
+
+#include <apr_buckets.h>
+#include <apr_poll.h>
+#include <apr_strings.h>
+
+#include <http_connection.h>
+#include <http_core.h>
+#include <http_protocol.h>
+#include <http_request.h>
+#include <util_filter.h>
+
+#include <unistd.h>
+
+/* Bytes asked of the filters at once. */
+#define READ_SIZE (1024 * 1024)
+
+/* mod_reqtimeout looks at its clock only when it is called: not much later than this. */
+#define POLL_SLICE apr_time_from_sec(1)
+
+/* Where a connection has nothing to poll for. */
+#define BLIND_SLICE apr_time_from_msec(20)
+
+/* ---- LimitRequestBody ---------------------------------------------------- */
+
+static int is_limit_unset(const request_rec *r)
+{
+    const core_dir_config *core = ap_get_core_module_config(r->per_dir_config);
+
+    return core->limit_req_body == (apr_off_t)-1;
+}
+
+apr_off_t tus_body_limit(const request_rec *r)
+{
+    return is_limit_unset(r) ? 0 : ap_get_limit_req_body(r);
+}
+
+/*
+ * httpd has limited bodies to 1 GiB by itself since 2.4.53; here that would only
+ * break what an endpoint is for. A limit that somebody set stays. The core makes
+ * its own struct, since its size is that of the running httpd.
+ */
+static void lift_builtin_limit(request_rec *r)
+{
+    ap_conf_vector_t *vector;
+    core_dir_config *core;
+
+    if (!is_limit_unset(r)) {
+        return;
+    }
+    vector = ap_create_per_dir_config(r->pool);
+    core = core_module.create_dir_config(r->pool, NULL);
+    core->limit_req_body = 0;
+    ap_set_core_module_config(vector, core);
+    r->per_dir_config = ap_merge_per_dir_configs(r->pool, r->per_dir_config, vector);
+}
+
+void tus_body_init(tus_body_t *body, request_rec *r, tus_upload_t *upload)
+{
+    memset(body, 0, sizeof(*body));
+    body->r = r;
+    body->upload = upload;
+    body->brigade = apr_brigade_create(r->pool, r->connection->bucket_alloc);
+    body->progress = apr_time_now();
+    lift_builtin_limit(r);
+}
+
+/* ---- the step ------------------------------------------------------------ */
+
+static tus_body_e read_failed(tus_body_t *body, apr_status_t rv)
+{
+    ap_log_rerror(APLOG_MARK, APLOG_DEBUG, rv, body->r,
+                  "reading the body of upload %s ended after %" APR_OFF_T_FMT " bytes",
+                  body->upload->record->id, body->received);
+    if (APR_STATUS_IS_TIMEUP(rv)) {
+        return TUS_BODY_TIMEOUT;
+    }
+    if (rv == AP_FILTER_ERROR || APR_STATUS_IS_ENOSPC(rv) || APR_STATUS_IS_EGENERAL(rv)
+        || APR_STATUS_IS_EINVAL(rv)) {
+        body->http_status = ap_map_http_request_error(rv, HTTP_BAD_REQUEST);
+        return TUS_BODY_ANSWERED;
+    }
+    return TUS_BODY_INCOMPLETE;
+}
+
+static tus_body_e store_bucket(tus_body_t *body, apr_bucket *bucket)
+{
+    const char *data;
+    apr_size_t len;
+    apr_status_t rv = apr_bucket_read(bucket, &data, &len, APR_BLOCK_READ);
+
+    if (rv != APR_SUCCESS) {
+        return read_failed(body, rv);
+    }
+    body->received += (apr_off_t)len;
+    body->error = tus_append(body->upload, data, len);
+    return body->error ? TUS_BODY_REFUSED : TUS_BODY_AGAIN;
+}
+
+static tus_body_e store_brigade(tus_body_t *body)
+{
+    tus_body_e state = TUS_BODY_AGAIN;
+
+    while (state == TUS_BODY_AGAIN && !APR_BRIGADE_EMPTY(body->brigade)) {
+        apr_bucket *bucket = APR_BRIGADE_FIRST(body->brigade);
+
+        if (APR_BUCKET_IS_EOS(bucket)) {
+            state = TUS_BODY_DONE;
+        }
+        else if (!APR_BUCKET_IS_METADATA(bucket)) {
+            state = store_bucket(body, bucket);
+        }
+        apr_bucket_delete(bucket);
+    }
+    apr_brigade_cleanup(body->brigade);
+    return state;
+}
+
+static int is_asked(const tus_body_t *body)
+{
+    tus_lock_t *lock = body->upload->lock;
+
+    return body->upload->core->locks->provider->asked(lock) != TUS_ASKED_NOTHING;
+}
+
+tus_body_e tus_body_step(tus_body_t *body)
+{
+    request_rec *r = body->r;
+    tus_body_e state = TUS_BODY_AGAIN;
+
+    while (state == TUS_BODY_AGAIN) {
+        apr_status_t rv;
+
+        if (is_asked(body)) {
+            return TUS_BODY_ASKED;
+        }
+        rv = ap_get_brigade(r->input_filters, body->brigade, AP_MODE_READBYTES,
+                            APR_NONBLOCK_READ, READ_SIZE);
+        if (APR_STATUS_IS_EAGAIN(rv) || (rv == APR_SUCCESS && APR_BRIGADE_EMPTY(body->brigade))) {
+            return TUS_BODY_AGAIN;
+        }
+        if (rv != APR_SUCCESS) {
+            return read_failed(body, rv);
+        }
+        body->progress = apr_time_now();
+        state = store_brigade(body);
+    }
+    return state;
+}
+
+/* ---- the poll driver ----------------------------------------------------- */
+
+/* HTTP_IN says 100 Continue by itself only where it reads blocking. */
+static void send_continue(tus_body_t *body)
+{
+    request_rec *r = body->r;
+    int status = r->status;
+
+    if (!r->expecting_100 || body->received) {
+        return;
+    }
+    r->status = HTTP_CONTINUE;
+    ap_send_interim_response(r, 0);
+    r->status = status;
+}
+
+/* mod_http2 wakes a stream through a pipe, and leaves it to its reader to empty that. */
+static void drain_pipe(const apr_pollfd_t *pollfd)
+{
+    char junk[512];
+    apr_os_file_t fd;
+
+    if (pollfd->desc_type == APR_POLL_FILE && pollfd->rtnevents & APR_POLLIN
+        && apr_os_file_get(&fd, pollfd->desc.f) == APR_SUCCESS
+        && read(fd, junk, sizeof(junk)) < 0) {
+        return; /* nothing there after all: the next step tells */
+    }
+}
+
+static void wait_for_more(tus_body_t *body)
+{
+    tus_locks_t *locks = body->upload->core->locks;
+    apr_interval_time_t slice = POLL_SLICE;
+    apr_pollfd_t pollfds[2];
+    apr_int32_t n = 0;
+    apr_int32_t ready;
+    int connected;
+
+    memset(pollfds, 0, sizeof(pollfds));
+    connected = ap_get_pollfd_from_conn(body->r->connection, &pollfds[n], NULL) == APR_SUCCESS;
+    if (connected) {
+        pollfds[n].reqevents = APR_POLLIN;
+        n++;
+    }
+    else {
+        slice = BLIND_SLICE;
+    }
+    if (locks->provider->wakeup(locks, &pollfds[n]) == APR_SUCCESS) {
+        pollfds[n].reqevents = APR_POLLIN;
+        n++;
+    }
+    if (n == 0) {
+        apr_sleep(slice);
+        return;
+    }
+    if (apr_poll(pollfds, n, &ready, slice) == APR_SUCCESS && connected) {
+        drain_pipe(&pollfds[0]);
+    }
+}
+
+tus_body_e tus_body_receive(tus_body_t *body)
+{
+    apr_interval_time_t timeout = body->r->server->timeout;
+
+    for (;;) {
+        tus_body_e state = tus_body_step(body);
+
+        if (state != TUS_BODY_AGAIN) {
+            return state;
+        }
+        if (apr_time_now() - body->progress > timeout) {
+            return TUS_BODY_TIMEOUT;
+        }
+        send_continue(body);
+        wait_for_more(body);
+    }
+}

@@ -1,0 +1,100 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+
+/*
+ * Creating an upload. The order keeps every crash provable: the lock is taken,
+ * the id noted in the journal, the data file made, and only then the record. So
+ * data without a record always has its id in the journal, and nobody takes it
+ * for an orphan while its maker lives.
+ */
+#include "tus_core.h"
+
+#include <apr_strings.h>
+
+/* 128 random bits do not meet again; but a store may hold files of other makers. */
+#define ID_TRIES 3
+
+static tus_record_t *make_record(const tus_core_t *core, const tus_creation_t *creation,
+                                 apr_pool_t *p)
+{
+    tus_record_t *record = apr_pcalloc(p, sizeof(*record));
+
+    record->size = creation->size;
+    record->pairs = creation->pairs;
+    record->metadata = creation->metadata;
+    record->ours = 1;
+    record->created = core->now();
+    record->owner = creation->owner;
+    return record;
+}
+
+static apr_status_t make_data(tus_upload_t *upload)
+{
+    const tus_core_t *core = upload->core;
+    tus_record_t *record = upload->record;
+    apr_status_t rv = tus_id_make(&record->id, upload->pool);
+
+    if (rv == APR_SUCCESS) {
+        rv = core->locks->provider->acquire(core->locks, &core->store->identity, record->id, 0,
+                                            core->cancel, &upload->lock, upload->pool);
+    }
+    if (rv == APR_SUCCESS) {
+        rv = core->meta->provider->note(core->meta, record->id, TUS_NOTE_CREATE);
+    }
+    if (rv == APR_SUCCESS) {
+        rv = core->store->provider->create(core->store, record, &upload->writer, upload->pool);
+    }
+    return rv;
+}
+
+static const tus_error_t *make(tus_upload_t *upload)
+{
+    apr_status_t rv = APR_SUCCESS;
+    int lock_failed;
+
+    for (int tries = 0; tries < ID_TRIES; tries++) {
+        rv = make_data(upload);
+        if (!APR_STATUS_IS_EEXIST(rv)) {
+            break;
+        }
+        tus_upload_release(upload);
+    }
+    if (rv == APR_SUCCESS) {
+        return NULL;
+    }
+    lock_failed = !upload->lock;
+    tus_upload_release(upload);
+    if (lock_failed && APR_STATUS_IS_ENOSPC(rv)) {
+        return tus_error(upload->pool, TUS_ERR_TOO_BUSY, NULL);
+    }
+    return tus_error_system(upload->pool, rv, "cannot make an upload");
+}
+
+const tus_error_t *tus_create(tus_upload_t **result, const tus_core_t *core,
+                              const tus_creation_t *creation, apr_pool_t *p)
+{
+    tus_upload_t *upload = apr_pcalloc(p, sizeof(*upload));
+    const tus_error_t *error;
+
+    *result = upload;
+    upload->core = core;
+    upload->pool = p;
+    upload->record = make_record(core, creation, p);
+    upload->created = 1;
+    error = make(upload);
+    if (error || (creation->whole && creation->size > 0)) {
+        return error;
+    }
+    error = tus_append_end(upload);
+    if (error) {
+        tus_create_undo(upload);
+    }
+    return error;
+}
+
+void tus_create_undo(tus_upload_t *upload)
+{
+    if (upload->core->store->provider->remove) {
+        tus_terminate(upload);
+    }
+    tus_upload_release(upload);
+}

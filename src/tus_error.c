@@ -1,0 +1,125 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+
+/*
+ * Every error that an endpoint answers with: its code, its status and what the
+ * client is told unless somebody knows better.
+ */
+#include "tus_words.h"
+
+#include <apr_strings.h>
+
+#include <stdarg.h>
+
+/* In the order of tus_err_e. */
+/* clang-format off */
+static const struct {
+    const char *code;
+    int status;
+    const char *message;
+} errors[] = {
+    [TUS_ERR_UNSUPPORTED_VERSION] = {
+        "ERR_UNSUPPORTED_VERSION", 412,
+        "Tus-Resumable is missing or names a version that is not spoken here; see Tus-Version" },
+    [TUS_ERR_MAX_SIZE_EXCEEDED] = {
+        "ERR_MAX_SIZE_EXCEEDED", 413,
+        "the upload is larger than this server accepts; see Tus-Max-Size" },
+    [TUS_ERR_INVALID_CONTENT_TYPE] = {
+        "ERR_INVALID_CONTENT_TYPE", 415,
+        "Content-Type must be " TUS_MEDIA_TYPE },
+    [TUS_ERR_INVALID_UPLOAD_LENGTH] = {
+        "ERR_INVALID_UPLOAD_LENGTH", 400,
+        "Upload-Length must be one non-negative integer" },
+    [TUS_ERR_INVALID_OFFSET] = {
+        "ERR_INVALID_OFFSET", 400,
+        "Upload-Offset must be one non-negative integer" },
+    [TUS_ERR_UPLOAD_NOT_FOUND] = {
+        "ERR_UPLOAD_NOT_FOUND", 404,
+        "there is no such upload; create a new one" },
+    [TUS_ERR_UPLOAD_GONE] = {
+        "ERR_UPLOAD_GONE", 410,
+        "the upload has expired or was removed; create a new one" },
+    [TUS_ERR_UPLOAD_LOCKED] = {
+        "ERR_UPLOAD_LOCKED", 423,
+        "another request is still working on this upload; try again later" },
+    [TUS_ERR_MISMATCHED_OFFSET] = {
+        "ERR_MISMATCHED_OFFSET", 409,
+        "Upload-Offset is not where this upload continues; ask with HEAD, and go on from there" },
+    [TUS_ERR_UPLOAD_SIZE_EXCEEDED] = {
+        "ERR_UPLOAD_SIZE_EXCEEDED", 413,
+        "the request carries more bytes than Upload-Length leaves room for" },
+    [TUS_ERR_NOT_IMPLEMENTED] = {
+        "ERR_NOT_IMPLEMENTED", 501,
+        "this server does not offer that; see Tus-Extension" },
+    [TUS_ERR_MODIFY_FINAL] = {
+        "ERR_MODIFY_FINAL", 403,
+        "a final upload is made of its parts and takes no bytes of its own" },
+    [TUS_ERR_AMBIGUOUS_UPLOAD_LENGTH] = {
+        "ERR_AMBIGUOUS_UPLOAD_LENGTH", 400,
+        "Upload-Length and Upload-Defer-Length exclude each other; send one of them" },
+    [TUS_ERR_INVALID_UPLOAD_LENGTH_DEFER] = {
+        "ERR_INVALID_UPLOAD_LENGTH_DEFER", 400,
+        "Upload-Defer-Length must be 1" },
+    [TUS_ERR_INVALID_METADATA] = {
+        "ERR_INVALID_METADATA", 400,
+        "Upload-Metadata must be a comma-separated list of keys, each with a Base64 value" },
+    [TUS_ERR_UPLOAD_INTERRUPTED] = {
+        "ERR_UPLOAD_INTERRUPTED", 503,
+        "a newer request took over this upload" },
+    [TUS_ERR_READ_TIMEOUT] = {
+        "ERR_READ_TIMEOUT", 503,
+        "the request body arrived too slowly; what arrived is kept, ask with HEAD and go on" },
+    [TUS_ERR_TOO_BUSY] = {
+        "ERR_TOO_BUSY", 503,
+        "too many uploads are running at this moment; try again later" },
+    [TUS_ERR_METHOD_NOT_ALLOWED] = {
+        "ERR_METHOD_NOT_ALLOWED", 405,
+        "this method is not offered here; see Allow" },
+    [TUS_ERR_INSUFFICIENT_STORAGE] = {
+        "ERR_INSUFFICIENT_STORAGE", 507,
+        "the server has no room left; what arrived is kept, try again later" },
+    [TUS_ERR_INTERNAL_SERVER_ERROR] = {
+        "ERR_INTERNAL_SERVER_ERROR", 500,
+        "something is wrong on the server; its error log says what" },
+};
+/* clang-format on */
+
+_Static_assert(sizeof(errors) / sizeof(errors[0]) == TUS_ERR_COUNT,
+               "every error needs its line in the table");
+
+static tus_error_t *make(apr_pool_t *p, tus_err_e err)
+{
+    tus_error_t *error = apr_pcalloc(p, sizeof(*error));
+
+    error->err = err;
+    error->code = errors[err].code;
+    error->status = errors[err].status;
+    error->message = errors[err].message;
+    return error;
+}
+
+const tus_error_t *tus_error(apr_pool_t *p, tus_err_e err, const char *format, ...)
+{
+    tus_error_t *error = make(p, err);
+    va_list args;
+
+    if (format) {
+        va_start(args, format);
+        error->message = apr_pvsprintf(p, format, args);
+        va_end(args);
+    }
+    return error;
+}
+
+const tus_error_t *tus_error_system(apr_pool_t *p, apr_status_t rv, const char *format, ...)
+{
+    /* APR's test includes an exhausted quota. */
+    tus_error_t *error = make(p, APR_STATUS_IS_ENOSPC(rv) ? TUS_ERR_INSUFFICIENT_STORAGE
+                                                          : TUS_ERR_INTERNAL_SERVER_ERROR);
+    va_list args;
+
+    error->rv = rv;
+    va_start(args, format);
+    error->detail = apr_pvsprintf(p, format, args);
+    va_end(args);
+    return error;
+}

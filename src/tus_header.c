@@ -1,0 +1,38 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+
+/* The grammar of single header values. */
+#include "tus_words.h"
+
+#include <apr_strings.h>
+
+#include <string.h>
+#include <strings.h>
+
+apr_status_t tus_header_integer(const char *value, apr_off_t *number)
+{
+    apr_off_t result;
+
+    /* apr_strtoff() also takes signs, space and an empty string. */
+    if (!value || !*value || value[strspn(value, "0123456789")]
+        || apr_strtoff(&result, value, NULL, 10) != APR_SUCCESS) {
+        return APR_EINVAL;
+    }
+    *number = result;
+    return APR_SUCCESS;
+}
+
+int tus_header_is_media_type(const char *value, const char *type)
+{
+    apr_size_t len = strlen(type);
+
+    if (!value) {
+        return 0;
+    }
+    value += strspn(value, " \t");
+    if (strncasecmp(value, type, len) != 0) {
+        return 0;
+    }
+    value += len;
+    value += strspn(value, " \t");
+    return *value == '\0' || *value == ';';
+}

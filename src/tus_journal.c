@@ -1,0 +1,305 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+
+/*
+ * The change journal of a store: ids whose entry in the index may be stale.
+ *
+ *   +ID   its data file is about to be made
+ *   =ID   its record was written or removed
+ *
+ * A line ends with a newline. No id has a sign in it, so what a torn write left
+ * in front of the last sign of a line is told apart, and dropped: whoever wrote
+ * it was told that it failed, or is dead.
+ *
+ * Requests append to `journal`. A folder renames it to `journal.fold`, waits
+ * for those who were still writing to it, reads it, and removes it last.
+ * Nothing is on stable storage: another boot means a scan of the store.
+ */
+#include "tus_words.h"
+
+#include <apr_hash.h>
+#include <apr_strings.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* What is read at once; with the usual ids some thousand lines. */
+#define BLOCK (32 * 1024)
+
+/* A sign, the longest valid id, a newline. */
+#define LINE_MAX_BYTES 1002
+
+/* ---- writing ------------------------------------------------------------- */
+
+static apr_status_t lock(int fd, int how)
+{
+    while (flock(fd, how) != 0) {
+        if (errno != EINTR) {
+            return errno;
+        }
+    }
+    return APR_SUCCESS;
+}
+
+/* Does the path still lead to the file that is open? */
+static int leads_to(const char *path, int fd)
+{
+    struct stat named, opened;
+
+    return stat(path, &named) == 0 && fstat(fd, &opened) == 0 && named.st_ino == opened.st_ino
+           && named.st_dev == opened.st_dev;
+}
+
+/*
+ * Opens the journal for one write. Under the shared lock it cannot become
+ * journal.fold unnoticed: the folder's exclusive lock waits for us.
+ */
+static apr_status_t open_journal(const char *path, int *fd)
+{
+    for (;;) {
+        apr_status_t rv;
+
+        *fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, S_IRUSR | S_IWUSR);
+        if (*fd < 0) {
+            return errno;
+        }
+        rv = lock(*fd, LOCK_SH);
+        if (rv == APR_SUCCESS && leads_to(path, *fd)) {
+            return APR_SUCCESS;
+        }
+        close(*fd);
+        if (rv != APR_SUCCESS) {
+            return rv;
+        }
+    }
+}
+
+static apr_status_t append(const char *path, const char *lines, apr_size_t len)
+{
+    int fd;
+    ssize_t written;
+    apr_status_t rv = open_journal(path, &fd);
+
+    if (rv != APR_SUCCESS) {
+        return rv;
+    }
+    written = write(fd, lines, len);
+    if (written < 0) {
+        rv = errno;
+    }
+    else if ((apr_size_t)written < len) {
+        rv = ENOSPC;
+    }
+    close(fd);
+    return rv;
+}
+
+static char sign_of(int created)
+{
+    return created ? '+' : '=';
+}
+
+apr_status_t tus_journal_note(const char *path, const char *id, int created)
+{
+    char line[LINE_MAX_BYTES];
+    apr_size_t len;
+
+    if (!tus_id_is_valid(id)) {
+        return APR_EINVAL;
+    }
+    len = strlen(id);
+    line[0] = sign_of(created);
+    memcpy(line + 1, id, len);
+    line[len + 1] = '\n';
+    return append(path, line, len + 2);
+}
+
+/* All in one write: torn or not, no other line suffers. */
+apr_status_t tus_journal_carry(const char *path, const apr_array_header_t *noted, apr_pool_t *p)
+{
+    apr_array_header_t *lines = apr_array_make(p, noted->nelts, sizeof(const char *));
+    const char *text;
+    int i;
+
+    for (i = 0; i < noted->nelts; i++) {
+        const tus_noted_t *one = &APR_ARRAY_IDX(noted, i, tus_noted_t);
+
+        if (one->carry) {
+            APR_ARRAY_PUSH(lines, const char *) = apr_psprintf(p, "%c%s\n", sign_of(one->created),
+                                                               one->id);
+        }
+    }
+    if (lines->nelts == 0) {
+        return APR_SUCCESS;
+    }
+    text = apr_array_pstrcat(p, lines, 0);
+    return append(path, text, strlen(text));
+}
+
+/* ---- reading ------------------------------------------------------------- */
+
+/* The line from its last sign on, or NULL. The line is changed. */
+static const char *intact(char *line, char *end)
+{
+    *end = '\0';
+    while (end > line) {
+        end--;
+        if (*end == '+' || *end == '=') {
+            return end;
+        }
+    }
+    return NULL;
+}
+
+static void add_line(apr_array_header_t *noted, apr_hash_t *seen, const char *line, apr_off_t end)
+{
+    const char *id = line + 1;
+    tus_noted_t *one;
+    intptr_t known = (intptr_t)apr_hash_get(seen, id, APR_HASH_KEY_STRING);
+
+    if (known) {
+        one = &APR_ARRAY_IDX(noted, known - 1, tus_noted_t);
+        one->created |= *line == '+';
+        return;
+    }
+    one = apr_array_push(noted);
+    *one = (tus_noted_t){.id = id, .created = *line == '+', .end = end};
+    apr_hash_set(seen, id, APR_HASH_KEY_STRING, (void *)(intptr_t)noted->nelts);
+}
+
+static apr_status_t read_block(int fd, apr_off_t offset, char *block, apr_size_t *len)
+{
+    ssize_t n;
+
+    do {
+        n = pread(fd, block, BLOCK, offset);
+    } while (n < 0 && errno == EINTR);
+    *len = n < 0 ? 0 : (apr_size_t)n;
+    return n < 0 ? errno : APR_SUCCESS;
+}
+
+apr_status_t tus_journal_read(int fd, apr_off_t *offset, apr_array_header_t **noted,
+                              apr_pool_t *p)
+{
+    char *block = apr_palloc(p, BLOCK);
+    char *line = block, *newline, *end;
+    apr_hash_t *seen = apr_hash_make(p);
+    apr_size_t len;
+    apr_status_t rv = read_block(fd, *offset, block, &len);
+
+    *noted = apr_array_make(p, 64, sizeof(tus_noted_t));
+    end = block + len;
+    while ((newline = memchr(line, '\n', (apr_size_t)(end - line))) != NULL) {
+        const char *text = intact(line, newline);
+
+        line = newline + 1;
+        if (text && tus_id_is_valid(text + 1)) {
+            add_line(*noted, seen, text, *offset + (line - block));
+        }
+    }
+    /* No newline in so much, or none before the end of the file: it is no line. */
+    *offset += line > block ? line - block : (apr_off_t)len;
+    return rv;
+}
+
+/* ---- folding ------------------------------------------------------------- */
+
+/*
+ * Opens what is to be folded, APR_ENOENT if there is nothing. Once the lock was
+ * ours, nobody writes to it any more; it is let go at once, for those who still
+ * wait for it find that the name has changed.
+ */
+static apr_status_t open_fold(const char *path, int *fd)
+{
+    apr_status_t rv;
+
+    *fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (*fd < 0) {
+        return errno;
+    }
+    rv = lock(*fd, LOCK_EX);
+    if (rv == APR_SUCCESS) {
+        rv = lock(*fd, LOCK_UN);
+    }
+    if (rv != APR_SUCCESS) {
+        close(*fd);
+    }
+    return rv;
+}
+
+static void keep_carried(apr_array_header_t *carried, const apr_array_header_t *noted)
+{
+    int i;
+
+    for (i = 0; i < noted->nelts; i++) {
+        const tus_noted_t *one = &APR_ARRAY_IDX(noted, i, tus_noted_t);
+
+        if (one->carry) {
+            tus_noted_t *kept = apr_array_push(carried);
+
+            *kept = *one;
+            kept->id = apr_pstrdup(carried->pool, one->id);
+        }
+    }
+}
+
+static apr_status_t fold_lines(int fd, apr_array_header_t *carried, tus_noted_fn fn, void *baton,
+                               apr_pool_t *p)
+{
+    apr_pool_t *pblock;
+    apr_off_t offset = 0, before;
+    apr_array_header_t *noted;
+    apr_status_t rv;
+
+    apr_pool_create(&pblock, p);
+    do {
+        apr_pool_clear(pblock);
+        before = offset;
+        rv = tus_journal_read(fd, &offset, &noted, pblock);
+        if (rv == APR_SUCCESS && noted->nelts > 0) {
+            rv = fn(baton, noted, pblock);
+            keep_carried(carried, noted);
+        }
+    } while (rv == APR_SUCCESS && offset > before);
+    apr_pool_destroy(pblock);
+    return rv;
+}
+
+/* The carried lines stand in the journal before the file that has them now goes. */
+static apr_status_t fold_file(const char *path, const char *journal, tus_noted_fn fn, void *baton,
+                              apr_pool_t *p)
+{
+    apr_array_header_t *carried = apr_array_make(p, 16, sizeof(tus_noted_t));
+    int fd;
+    apr_status_t rv = open_fold(path, &fd);
+
+    if (rv != APR_SUCCESS) {
+        return APR_STATUS_IS_ENOENT(rv) ? APR_SUCCESS : rv;
+    }
+    rv = fold_lines(fd, carried, fn, baton, p);
+    close(fd);
+    if (rv == APR_SUCCESS) {
+        rv = tus_journal_carry(journal, carried, p);
+    }
+    if (rv == APR_SUCCESS && unlink(path) != 0) {
+        rv = errno;
+    }
+    return rv;
+}
+
+apr_status_t tus_journal_fold(const char *path, tus_noted_fn fn, void *baton, apr_pool_t *p)
+{
+    const char *fold = apr_pstrcat(p, path, ".fold", NULL);
+    apr_status_t rv = fold_file(fold, path, fn, baton, p); /* left by a crash */
+
+    if (rv != APR_SUCCESS) {
+        return rv;
+    }
+    if (rename(path, fold) != 0) {
+        return errno == ENOENT ? APR_SUCCESS : errno;
+    }
+    return fold_file(fold, path, fn, baton, p);
+}

@@ -1,0 +1,179 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+
+/*
+ * The mark of a whole index: the file `clean`, which says what the index's files
+ * looked like when they were last closed.
+ *
+ * It is removed before a change and written anew after it. Where it is missing,
+ * or the files are no longer those, or another boot has begun (nothing here is
+ * synced), the index is not opened but made anew: gdbm and db crash on damaged
+ * files, and a truncated sdbm loses entries without a word.
+ */
+#include "tus_words.h"
+
+#include <apr_strings.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define FORMAT "mod_tus index 1"
+#define BOOT_ID "/proc/sys/kernel/random/boot_id"
+#define CLEAN "clean"
+
+typedef struct driver_t {
+    const char *name;
+    const char *files[2];
+} driver_t;
+
+static const driver_t drivers[] = {
+    {"sdbm", {"index.sdbm.pag", "index.sdbm.dir"}},
+    {"gdbm", {"index.gdbm", NULL}},
+    {"db", {"index.db", NULL}},
+};
+
+#define DRIVERS (sizeof(drivers) / sizeof(drivers[0]))
+
+static const driver_t *find_driver(const char *name)
+{
+    apr_size_t i;
+
+    if (!name) {
+        return &drivers[0];
+    }
+    for (i = 0; i < DRIVERS; i++) {
+        if (strcmp(drivers[i].name, name) == 0) {
+            return &drivers[i];
+        }
+    }
+    return NULL;
+}
+
+const char *tus_mark_driver(const char *name)
+{
+    const driver_t *driver = find_driver(name);
+
+    return driver ? driver->name : NULL;
+}
+
+/* ---- files --------------------------------------------------------------- */
+
+static const char *file_path(const tus_meta_place_t *place, const char *name, apr_pool_t *p)
+{
+    return apr_pstrcat(p, place->state_dir, "/", name, NULL);
+}
+
+static apr_status_t remove_file(const char *dir, const char *name, apr_pool_t *p)
+{
+    return unlink(apr_pstrcat(p, dir, "/", name, NULL)) == 0 || errno == ENOENT ? APR_SUCCESS
+                                                                                : errno;
+}
+
+/* The whole of a small file, or "". */
+static const char *read_small(const char *path, apr_pool_t *p)
+{
+    char text[1024];
+    ssize_t len;
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+
+    if (fd < 0) {
+        return "";
+    }
+    len = read(fd, text, sizeof(text));
+    close(fd);
+    return len > 0 ? apr_pstrmemdup(p, text, (apr_size_t)len) : "";
+}
+
+static apr_status_t write_small(const char *path, const char *text, apr_pool_t *p)
+{
+    const char *temp = apr_pstrcat(p, path, ".tmp", NULL);
+    apr_size_t done;
+    apr_status_t rv;
+    int fd = open(temp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, S_IRUSR | S_IWUSR);
+
+    if (fd < 0) {
+        return errno;
+    }
+    rv = tus_beneath_write(fd, 0, text, strlen(text), &done);
+    close(fd);
+    if (rv == APR_SUCCESS && rename(temp, path) != 0) {
+        rv = errno;
+    }
+    return rv;
+}
+
+/* ---- the mark ------------------------------------------------------------ */
+
+/* A restored copy has the times of modification of the original, but not these. */
+static const char *describe_file(const tus_meta_place_t *place, const char *name, apr_pool_t *p)
+{
+    struct stat st;
+
+    if (stat(file_path(place, name, p), &st) != 0) {
+        return NULL;
+    }
+    return apr_psprintf(p, "%s %" APR_UINT64_T_FMT " %" APR_INT64_T_FMT " %" APR_INT64_T_FMT
+                        ".%09ld\n", name, (apr_uint64_t)st.st_ino, (apr_int64_t)st.st_size,
+                        (apr_int64_t)st.st_ctim.tv_sec, (long)st.st_ctim.tv_nsec);
+}
+
+/* All that must be as it was, or NULL if a file is missing. */
+static const char *describe(const tus_meta_place_t *place, const driver_t *driver, apr_pool_t *p)
+{
+    const char *list = describe_file(place, TUS_INDEX_LIST, p);
+    const char *one = describe_file(place, driver->files[0], p);
+    const char *two = driver->files[1] ? describe_file(place, driver->files[1], p) : "";
+
+    if (!list || !one || !two) {
+        return NULL;
+    }
+    return apr_pstrcat(p, FORMAT "\n", read_small(BOOT_ID, p), list, one, two, NULL);
+}
+
+apr_status_t tus_mark_read(const tus_meta_place_t *place, tus_mark_t *mark, apr_pool_t *p)
+{
+    const driver_t *driver = find_driver(place->driver);
+    const char *now = driver ? describe(place, driver, p) : NULL;
+    const char *then = read_small(file_path(place, CLEAN, p), p);
+    char *end;
+
+    if (!now || strncmp(now, then, strlen(now)) != 0) {
+        return TUS_EDAMAGED;
+    }
+    mark->live = apr_strtoi64(then + strlen(now), &end, 10);
+    mark->lines = apr_strtoi64(end, &end, 10);
+    return strcmp(end, "\n") == 0 ? APR_SUCCESS : TUS_EDAMAGED;
+}
+
+apr_status_t tus_mark_write(const tus_meta_place_t *place, const tus_mark_t *mark, apr_pool_t *p)
+{
+    const driver_t *driver = find_driver(place->driver);
+    const char *now = driver ? describe(place, driver, p) : NULL;
+
+    if (!now) {
+        return TUS_EDAMAGED;
+    }
+    return write_small(file_path(place, CLEAN, p),
+                       apr_psprintf(p, "%s%" APR_INT64_T_FMT " %" APR_INT64_T_FMT "\n", now,
+                                    mark->live, mark->lines), p);
+}
+
+apr_status_t tus_mark_drop(const char *state_dir, apr_pool_t *p)
+{
+    return remove_file(state_dir, CLEAN, p);
+}
+
+apr_status_t tus_mark_clear(const tus_meta_place_t *place, apr_pool_t *p)
+{
+    apr_status_t rv = tus_mark_drop(place->state_dir, p);
+    apr_size_t i, j;
+
+    for (i = 0; i < DRIVERS; i++) {
+        for (j = 0; j < 2 && rv == APR_SUCCESS && drivers[i].files[j]; j++) {
+            rv = remove_file(place->state_dir, drivers[i].files[j], p);
+        }
+    }
+    return rv == APR_SUCCESS ? remove_file(place->state_dir, TUS_INDEX_LIST, p) : rv;
+}

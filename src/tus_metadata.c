@@ -1,0 +1,175 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+
+/*
+ * Upload-Metadata: "The Upload-Metadata request and response header MUST
+ * consist of one or more comma-separated key-value pairs" (tus 1.0, Creation).
+ */
+#include "tus_words.h"
+
+#include <apr_encode.h>
+#include <apr_hash.h>
+#include <apr_strings.h>
+
+#include <string.h>
+
+/*
+ * The largest header that is taken. Whatever its bytes are, its record stays
+ * well below TUS_RECORD_MAX: JSON writes one byte as six at the worst.
+ */
+#define HEADER_MAX (64 * 1024)
+
+/* The last printable characters of ASCII, and of a key that somebody else let pass. */
+#define LAST_ASCII 0x7e
+#define LAST_BYTE 0xff
+
+/* "The key MUST NOT contain spaces and commas and MUST NOT be empty." */
+static int is_key(const char *key, apr_size_t len, unsigned char last)
+{
+    apr_size_t i;
+
+    for (i = 0; i < len; i++) {
+        unsigned char c = (unsigned char)key[i];
+
+        if (c <= ' ' || c == 0x7f || c == ',' || c > last) {
+            return 0;
+        }
+    }
+    return len > 0;
+}
+
+/* Nonzero if the text is Base64 (RFC 4648, section 4) to the letter. */
+static int decode(tus_pair_t *pair, const char *text, apr_size_t len, apr_pool_t *p)
+{
+    char *value = apr_palloc(p, len + 1);
+    const char *again;
+    apr_size_t size = 0;
+
+    if (len > 0) {
+        if (apr_decode_base64_binary((unsigned char *)value, text, (apr_ssize_t)len,
+                                     APR_ENCODE_NONE, &size)
+            != APR_SUCCESS) {
+            return 0;
+        }
+        /* APR takes other alphabets and lengths, missing padding and stray bits too. */
+        again = apr_pencode_base64_binary(p, (const unsigned char *)value, (apr_ssize_t)size,
+                                          APR_ENCODE_NONE, NULL);
+        if (!again || strlen(again) != len || memcmp(again, text, len) != 0) {
+            return 0;
+        }
+    }
+    value[size] = '\0';
+    pair->value = value;
+    pair->len = size;
+    return 1;
+}
+
+/* Reads one element of the list, `number` for people. */
+static const tus_error_t *parse_pair(tus_pair_t *pair, const char *text, apr_size_t len, int number,
+                                     apr_pool_t *p)
+{
+    const char *space;
+    apr_size_t key_len;
+
+    while (len > 0 && (*text == ' ' || *text == '\t')) {
+        text++;
+        len--;
+    }
+    while (len > 0 && (text[len - 1] == ' ' || text[len - 1] == '\t')) {
+        len--;
+    }
+    if (len == 0) {
+        return tus_error(p, TUS_ERR_INVALID_METADATA, "Upload-Metadata: pair %d has no key",
+                         number);
+    }
+
+    space = memchr(text, ' ', len);
+    key_len = space ? (apr_size_t)(space - text) : len;
+    if (!is_key(text, key_len, LAST_ASCII)) {
+        return tus_error(p, TUS_ERR_INVALID_METADATA,
+                         "Upload-Metadata: the key of pair %d is not printable ASCII", number);
+    }
+    pair->key = apr_pstrmemdup(p, text, key_len);
+    if (!decode(pair, space ? space + 1 : "", space ? len - key_len - 1 : 0, p)) {
+        return tus_error(p, TUS_ERR_INVALID_METADATA,
+                         "Upload-Metadata: the value of \"%.64s\" is not padded Base64", pair->key);
+    }
+    return NULL;
+}
+
+const tus_error_t *tus_metadata_parse(const char *header, apr_array_header_t **pairs, apr_pool_t *p)
+{
+    apr_hash_t *seen = apr_hash_make(p);
+    const char *text = header ? header : "";
+
+    *pairs = apr_array_make(p, 4, sizeof(tus_pair_t));
+    if (text[strspn(text, " \t")] == '\0') {
+        return NULL;
+    }
+    if (strlen(text) > HEADER_MAX) {
+        return tus_error(p, TUS_ERR_INVALID_METADATA, "Upload-Metadata is longer than %d bytes",
+                         HEADER_MAX);
+    }
+
+    for (;;) {
+        apr_size_t len = strcspn(text, ",");
+        tus_pair_t *pair = apr_array_push(*pairs);
+        const tus_error_t *error = parse_pair(pair, text, len, (*pairs)->nelts, p);
+
+        if (error) {
+            return error;
+        }
+        /* "All keys MUST be unique." */
+        if (apr_hash_get(seen, pair->key, APR_HASH_KEY_STRING)) {
+            return tus_error(p, TUS_ERR_INVALID_METADATA,
+                             "Upload-Metadata: the key \"%.64s\" is there twice", pair->key);
+        }
+        apr_hash_set(seen, pair->key, APR_HASH_KEY_STRING, pair->key);
+        if (text[len] == '\0') {
+            return NULL;
+        }
+        text += len + 1;
+    }
+}
+
+const char *tus_metadata_format(const apr_array_header_t *pairs, apr_pool_t *p)
+{
+    apr_array_header_t *elements;
+    int i;
+
+    if (!pairs) {
+        return NULL;
+    }
+    elements = apr_array_make(p, pairs->nelts, sizeof(const char *));
+    for (i = 0; i < pairs->nelts; i++) {
+        const tus_pair_t *pair = &APR_ARRAY_IDX(pairs, i, tus_pair_t);
+        const char *element = pair->key;
+
+        /* A record may come from another program; what would break the header stays out. */
+        if (!is_key(pair->key, strlen(pair->key), LAST_BYTE)) {
+            continue;
+        }
+        if (pair->len > 0) {
+            element = apr_pstrcat(p, pair->key, " ",
+                                  apr_pencode_base64_binary(p, (const unsigned char *)pair->value,
+                                                            (apr_ssize_t)pair->len, APR_ENCODE_NONE,
+                                                            NULL),
+                                  NULL);
+        }
+        APR_ARRAY_PUSH(elements, const char *) = element;
+    }
+    return elements->nelts > 0 ? apr_array_pstrcat(p, elements, ',') : NULL;
+}
+
+const tus_pair_t *tus_metadata_get(const apr_array_header_t *pairs, const char *key)
+{
+    int i;
+
+    for (i = 0; pairs && i < pairs->nelts; i++) {
+        const tus_pair_t *pair = &APR_ARRAY_IDX(pairs, i, tus_pair_t);
+
+        if (strcmp(pair->key, key) == 0) {
+            return pair;
+        }
+    }
+    return NULL;
+}

@@ -1,0 +1,47 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+
+/*
+ * X-HTTP-Method-Override (tus 1.0, Headers): for clients whose way to us lets
+ * no PATCH or DELETE through. It becomes the method in post_perdir_config, so
+ * that Require method, <Limit>, AllowMethods and <If> judge what will be done.
+ *
+ * The framing of the answer follows the method on the wire all the same:
+ * header_only stays as it was.
+ */
+#include "tus_httpd.h"
+
+#include <http_protocol.h>
+#include <http_request.h>
+
+#include <string.h>
+
+static const char *const overridable[] = {"PATCH", "DELETE", "HEAD", "POST", "GET", "OPTIONS"};
+
+static const char *header(const request_rec *r)
+{
+    return apr_table_get(r->headers_in, "X-HTTP-Method-Override");
+}
+
+void tus_override_method(request_rec *r)
+{
+    const char *method = header(r);
+
+    if (!method || strcmp(method, r->method) == 0) {
+        return;
+    }
+    for (apr_size_t i = 0; i < sizeof(overridable) / sizeof(overridable[0]); i++) {
+        if (strcmp(method, overridable[i]) == 0) {
+            r->method = overridable[i];
+            r->method_number = ap_method_number_of(r->method);
+            ap_if_walk(r);
+            return;
+        }
+    }
+}
+
+int tus_override_is_refused(const request_rec *r)
+{
+    const char *method = header(r);
+
+    return method && strcmp(method, r->method) != 0;
+}

@@ -1,0 +1,81 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+
+/*
+ * Removing: on a client's word, or what was left by requests that died. Data
+ * goes before the record, so that whatever a crash leaves still names itself.
+ */
+#include "tus_core.h"
+
+#include <apr_strings.h>
+
+const tus_error_t *tus_terminate(tus_upload_t *upload)
+{
+    const tus_core_t *core = upload->core;
+    const char *id = upload->record->id;
+    apr_status_t rv = core->meta->provider->note(core->meta, id, TUS_NOTE_CHANGE);
+
+    if (rv == APR_SUCCESS) {
+        rv = core->store->provider->remove(core->store, id);
+    }
+    if (rv == APR_SUCCESS) {
+        rv = core->meta->provider->remove(core->meta, id);
+    }
+    tus_upload_release(upload);
+    if (rv != APR_SUCCESS) {
+        return tus_error_system(upload->pool, rv, "cannot remove upload %s", id);
+    }
+    return NULL;
+}
+
+/* ---- settling ------------------------------------------------------------ */
+
+/* A record of ours whose data is gone before it was finished: a termination cut short. */
+static int is_remnant(const tus_core_t *core, const tus_record_t *record)
+{
+    apr_off_t size;
+    apr_time_t modified;
+
+    return record->ours && !record->finished
+        && APR_STATUS_IS_ENOENT(core->store->provider->size(core->store, record, &size,
+                                                            &modified));
+}
+
+static tus_settled_e settle_held(const tus_core_t *core, const char *id, int created,
+                                 tus_record_t **record, apr_pool_t *p)
+{
+    apr_status_t rv = core->meta->provider->get(core->meta, id, record, p);
+
+    if (rv == APR_SUCCESS && is_remnant(core, *record)) {
+        rv = core->meta->provider->remove(core->meta, id);
+        return rv == APR_SUCCESS ? TUS_SETTLED_GONE : TUS_SETTLED_KEEP;
+    }
+    if (rv == APR_SUCCESS) {
+        return TUS_SETTLED_KEEP;
+    }
+    if (APR_STATUS_IS_ENOENT(rv) && created
+        && core->store->provider->discard(core->store, id) != APR_SUCCESS) {
+        return TUS_SETTLED_CARRY;
+    }
+    return TUS_SETTLED_GONE;
+}
+
+static tus_settled_e settle(void *baton, const char *id, int created, tus_record_t **record,
+                            apr_pool_t *p)
+{
+    const tus_core_t *core = baton;
+    tus_lock_t *lock;
+    tus_settled_e settled;
+
+    if (core->locks->provider->acquire(core->locks, &core->store->identity, id, 0, core->cancel,
+                                       &lock, p) != APR_SUCCESS) {
+        return TUS_SETTLED_CARRY;
+    }
+    settled = settle_held(core, id, created, record, p);
+    core->locks->provider->release(lock);
+    return settled;
+}
+
+apr_status_t tus_settle(const tus_core_t *core, apr_interval_time_t budget, apr_pool_t *p)
+{
+    return core->meta->provider->fold(core->meta, settle, (void *)core, budget, core->cancel, p);
+}

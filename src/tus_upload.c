@@ -1,0 +1,294 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+
+/*
+ * Finding an upload, and holding it. Held means: this request has its entry in
+ * the lock table and, while there are bytes to come, the fence on its data, so
+ * that no other request of any process writes it.
+ */
+#include "tus_core.h"
+
+#include <apr_strings.h>
+
+/* Between two tries for a fence that another server holds: nobody can wake us for that. */
+#define FENCE_INTERVAL apr_time_from_msec(5)
+
+int tus_upload_is_finished(const tus_upload_t *upload)
+{
+    const tus_record_t *record = upload->record;
+
+    if (record->ours) {
+        return record->finished != 0;
+    }
+    return record->size != TUS_SIZE_UNKNOWN && upload->offset >= record->size;
+}
+
+static const tus_error_t *not_found(apr_pool_t *p)
+{
+    return tus_error(p, TUS_ERR_UPLOAD_NOT_FOUND, NULL);
+}
+
+/* A record or data file that is not what it should be; who planted it learns nothing. */
+static const tus_error_t *unusable(const char *what, const char *id, apr_status_t rv,
+                                   apr_pool_t *p)
+{
+    return tus_error_system(p, rv, "cannot use the %s of upload %s", what, id);
+}
+
+static const tus_error_t *load_record(tus_upload_t *upload, const char *id)
+{
+    tus_meta_t *meta = upload->core->meta;
+    apr_status_t rv = meta->provider->get(meta, id, &upload->record, upload->pool);
+
+    if (APR_STATUS_IS_ENOENT(rv)) {
+        return not_found(upload->pool);
+    }
+    if (rv != APR_SUCCESS) {
+        return unusable("record", id, rv, upload->pool);
+    }
+    upload->recorded = 1;
+    return NULL;
+}
+
+/* The size of the data is the offset, or tells that somebody else has been at it. */
+static const tus_error_t *check_offset(tus_upload_t *upload)
+{
+    const tus_record_t *record = upload->record;
+
+    if (record->size != TUS_SIZE_UNKNOWN && upload->offset > record->size) {
+        return tus_error_system(upload->pool, TUS_EDAMAGED,
+                                "the data of upload %s has %" APR_OFF_T_FMT
+                                " bytes, more than its length of %" APR_OFF_T_FMT,
+                                record->id, upload->offset, record->size);
+    }
+    return NULL;
+}
+
+/*
+ * The data of a finished upload may be taken away by the application; the upload
+ * is complete all the same, else a client that missed the last answer would send
+ * everything once more.
+ */
+static const tus_error_t *load_size(tus_upload_t *upload)
+{
+    tus_store_t *store = upload->core->store;
+    const tus_record_t *record = upload->record;
+    apr_status_t rv = store->provider->size(store, record, &upload->offset, &upload->modified);
+
+    if (rv == APR_SUCCESS) {
+        return check_offset(upload);
+    }
+    if (!APR_STATUS_IS_ENOENT(rv)) {
+        return unusable("data", record->id, rv, upload->pool);
+    }
+    if (!record->ours || !record->finished) {
+        return not_found(upload->pool);
+    }
+    upload->offset = record->size;
+    upload->modified = record->finished;
+    return NULL;
+}
+
+static tus_upload_t *make_upload(const tus_core_t *core, apr_pool_t *p)
+{
+    tus_upload_t *upload = apr_pcalloc(p, sizeof(*upload));
+
+    upload->core = core;
+    upload->pool = p;
+    return upload;
+}
+
+static const tus_error_t *find(tus_upload_t *upload, const char *id)
+{
+    const tus_error_t *error = load_record(upload, id);
+
+    return error ? error : load_size(upload);
+}
+
+const tus_error_t *tus_upload_find(tus_upload_t **result, const tus_core_t *core, const char *id,
+                                   apr_pool_t *p)
+{
+    *result = make_upload(core, p);
+    if (!tus_id_is_valid(id)) {
+        return not_found(p);
+    }
+    return find(*result, id);
+}
+
+/* ---- holding ------------------------------------------------------------- */
+
+static const tus_error_t *locked(const tus_core_t *core, apr_status_t rv, apr_pool_t *p)
+{
+    if (APR_STATUS_IS_TIMEUP(rv) || APR_STATUS_IS_EBUSY(rv)) {
+        return tus_error(p, TUS_ERR_UPLOAD_LOCKED,
+                         "another request held the upload for more than %" APR_TIME_T_FMT
+                         " s (TusLockTimeout)", apr_time_sec(core->lock_timeout));
+    }
+    if (APR_STATUS_IS_ENOSPC(rv)) {
+        return tus_error(p, TUS_ERR_TOO_BUSY, NULL);
+    }
+    if (APR_STATUS_IS_EINTR(rv)) {
+        return tus_error(p, TUS_ERR_UPLOAD_INTERRUPTED, NULL);
+    }
+    return tus_error_system(p, rv, "cannot lock the upload");
+}
+
+static int is_cancelled(const tus_core_t *core)
+{
+    return core->cancel && core->cancel->cancelled(core->cancel->baton);
+}
+
+/* A holder in another server is not in our table; the kernel's fence still keeps us apart. */
+static apr_status_t wait_for_fence(tus_upload_t *upload, apr_time_t deadline)
+{
+    const tus_core_t *core = upload->core;
+    const tus_store_provider_t *store = core->store->provider;
+
+    for (;;) {
+        apr_status_t rv = store->fence ? store->fence(upload->writer) : APR_SUCCESS;
+
+        if (!APR_STATUS_IS_EAGAIN(rv)) {
+            return rv;
+        }
+        if (core->now() >= deadline) {
+            return APR_TIMEUP;
+        }
+        if (is_cancelled(core)) {
+            return APR_EINTR;
+        }
+        apr_sleep(FENCE_INTERVAL);
+    }
+}
+
+static const tus_error_t *open_writer(tus_upload_t *upload, apr_time_t deadline)
+{
+    tus_store_t *store = upload->core->store;
+    const tus_record_t *record = upload->record;
+    apr_status_t rv;
+
+    rv = store->provider->resume(store, record, &upload->writer, upload->pool);
+    if (rv == APR_SUCCESS) {
+        rv = wait_for_fence(upload, deadline);
+    }
+    if (rv == APR_SUCCESS) {
+        rv = store->provider->written(upload->writer, &upload->offset, &upload->modified);
+    }
+    if (APR_STATUS_IS_ENOENT(rv)) {
+        return not_found(upload->pool);
+    }
+    if (APR_STATUS_IS_TIMEUP(rv) || APR_STATUS_IS_EINTR(rv)) {
+        return locked(upload->core, rv, upload->pool);
+    }
+    if (rv != APR_SUCCESS) {
+        return unusable("data", record->id, rv, upload->pool);
+    }
+    return check_offset(upload);
+}
+
+/* The record is read again once the fence is up: what was read before may be history. */
+static const tus_error_t *open_held(tus_upload_t *upload, const char *id, apr_time_t deadline)
+{
+    const tus_error_t *error = find(upload, id);
+
+    if (error || tus_upload_is_finished(upload)) {
+        return error;
+    }
+    error = open_writer(upload, deadline);
+    if (error) {
+        return error;
+    }
+    error = load_record(upload, id);
+    if (error) {
+        return error;
+    }
+    if (upload->offset == upload->record->size && !tus_upload_is_finished(upload)) {
+        return tus_finish(upload);
+    }
+    return NULL;
+}
+
+static apr_status_t acquire(tus_upload_t *upload, const char *id, apr_time_t deadline)
+{
+    const tus_core_t *core = upload->core;
+
+    return core->locks->provider->acquire(core->locks, &core->store->identity, id, deadline,
+                                          core->cancel, &upload->lock, upload->pool);
+}
+
+/* On arrival: a request that would be refused must not interrupt the holder. */
+static const tus_error_t *judge_arrival(tus_upload_t *upload, const char *id, tus_judge_fn judge,
+                                        void *baton)
+{
+    const tus_error_t *error = find(upload, id);
+
+    if (error || !judge) {
+        return error;
+    }
+    return judge(baton, upload);
+}
+
+static const tus_error_t *hold(tus_upload_t *upload, const char *id, tus_judge_fn judge,
+                               void *baton)
+{
+    const tus_core_t *core = upload->core;
+    apr_time_t deadline = core->now() + core->lock_timeout;
+    apr_status_t rv = acquire(upload, id, 0);
+    const tus_error_t *error;
+
+    if (APR_STATUS_IS_EBUSY(rv)) {
+        error = judge_arrival(upload, id, judge, baton);
+        if (error) {
+            return error;
+        }
+        rv = acquire(upload, id, deadline);
+    }
+    if (rv != APR_SUCCESS) {
+        return locked(core, rv, upload->pool);
+    }
+    error = open_held(upload, id, deadline);
+    if (error || !judge) {
+        return error;
+    }
+    return judge(baton, upload);
+}
+
+const tus_error_t *tus_upload_hold(tus_upload_t **result, const tus_core_t *core, const char *id,
+                                   tus_judge_fn judge, void *baton, apr_pool_t *p)
+{
+    tus_upload_t *upload = make_upload(core, p);
+    const tus_error_t *error;
+
+    *result = upload;
+    if (!tus_id_is_valid(id)) {
+        return not_found(p);
+    }
+    error = hold(upload, id, judge, baton);
+    if (error) {
+        tus_upload_release(upload);
+    }
+    return error;
+}
+
+const tus_error_t *tus_upload_inspect(tus_upload_t **result, const tus_core_t *core,
+                                      const char *id, apr_pool_t *p)
+{
+    const tus_error_t *error = tus_upload_find(result, core, id, p);
+
+    if (error || tus_upload_is_finished(*result)) {
+        return error;
+    }
+    error = tus_upload_hold(result, core, id, NULL, NULL, p);
+    tus_upload_release(*result);
+    return error;
+}
+
+void tus_upload_release(tus_upload_t *upload)
+{
+    if (upload->writer) {
+        upload->core->store->provider->close(upload->writer, 1);
+        upload->writer = NULL;
+    }
+    if (upload->lock) {
+        upload->core->locks->provider->release(upload->lock);
+        upload->lock = NULL;
+    }
+}

@@ -1,0 +1,392 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+
+/**
+ * tus_words.h: rings 1 and 2.
+ *
+ * Ring 1 is pure: it reads and writes headers, ids and records in memory.
+ * Ring 2 is the places: one provider a file, and what they share.
+ */
+#ifndef TUS_WORDS_H
+#define TUS_WORDS_H
+
+#include "mod_tus.h"
+
+struct stat; /* sys/stat.h */
+
+/* ---- ring 1: errors (tus_error.c) ---------------------------------------- */
+
+/** Every error that an endpoint answers with; tus_error.c has the table. */
+typedef enum {
+    TUS_ERR_UNSUPPORTED_VERSION,
+    TUS_ERR_MAX_SIZE_EXCEEDED,
+    TUS_ERR_INVALID_CONTENT_TYPE,
+    TUS_ERR_INVALID_UPLOAD_LENGTH,
+    TUS_ERR_INVALID_OFFSET,
+    TUS_ERR_UPLOAD_NOT_FOUND,
+    TUS_ERR_UPLOAD_GONE,
+    TUS_ERR_UPLOAD_LOCKED,
+    TUS_ERR_MISMATCHED_OFFSET,
+    TUS_ERR_UPLOAD_SIZE_EXCEEDED,
+    TUS_ERR_NOT_IMPLEMENTED,
+    TUS_ERR_MODIFY_FINAL,
+    TUS_ERR_AMBIGUOUS_UPLOAD_LENGTH,
+    TUS_ERR_INVALID_UPLOAD_LENGTH_DEFER,
+    TUS_ERR_INVALID_METADATA,
+    TUS_ERR_UPLOAD_INTERRUPTED,
+    TUS_ERR_READ_TIMEOUT,
+    TUS_ERR_TOO_BUSY,
+    TUS_ERR_METHOD_NOT_ALLOWED,
+    TUS_ERR_INSUFFICIENT_STORAGE,
+    TUS_ERR_INTERNAL_SERVER_ERROR,
+    TUS_ERR_COUNT
+} tus_err_e;
+
+/** Why something was not done. Functions return NULL where all went well. */
+typedef struct tus_error_t {
+    tus_err_e err;
+    const char *code;    /**< "ERR_..." */
+    int status;          /**< the HTTP status */
+    const char *message; /**< one sentence for the client */
+    apr_status_t rv;     /**< what the system said, or APR_SUCCESS */
+    const char *detail;  /**< one sentence for the log only, or NULL */
+} tus_error_t;
+
+/**
+ * An error of the client's making.
+ * @param format the sentence for the client, or NULL for the table's own
+ * @return allocated from p
+ */
+const tus_error_t *tus_error(apr_pool_t *p, tus_err_e err, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+/**
+ * An error of the server's making. ENOSPC and EDQUOT become
+ * TUS_ERR_INSUFFICIENT_STORAGE, all else TUS_ERR_INTERNAL_SERVER_ERROR; the
+ * client gets the table's sentence, the log this one.
+ * @param format what could not be done, with the path
+ */
+const tus_error_t *tus_error_system(apr_pool_t *p, apr_status_t rv, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+/* ---- ring 1: header grammar (tus_header.c) ------------------------------- */
+
+/** The protocol version spoken. */
+#define TUS_VERSION "1.0.0"
+
+/** The media type of PATCH bodies, and of creation-with-upload. */
+#define TUS_MEDIA_TYPE "application/offset+octet-stream"
+
+/**
+ * A non-negative integer as Upload-Length and Upload-Offset have it: digits
+ * only, at most 2^63-1. A repeated field arrives merged with a comma and fails.
+ * @return APR_SUCCESS, or APR_EINVAL (also for NULL)
+ */
+apr_status_t tus_header_integer(const char *value, apr_off_t *number);
+
+/** Nonzero if the value is this media type, parameters aside, in any case. */
+int tus_header_is_media_type(const char *value, const char *type);
+
+/* ---- ring 1: Upload-Metadata (tus_metadata.c) ---------------------------- */
+
+/**
+ * Parses Upload-Metadata (tus 1.0, Creation). Strict: an empty, repeated or
+ * non-ASCII-printable key, bad base64 and empty elements are refused.
+ * @param pairs set to an array of tus_pair_t, allocated from p
+ * @return NULL, or TUS_ERR_INVALID_METADATA with a sentence that names the key
+ */
+const tus_error_t *tus_metadata_parse(const char *header, apr_array_header_t **pairs,
+                                      apr_pool_t *p);
+
+/** Upload-Metadata of these pairs, in their order; NULL where there are none. */
+const char *tus_metadata_format(const apr_array_header_t *pairs, apr_pool_t *p);
+
+/** The pair of that key, or NULL. */
+const tus_pair_t *tus_metadata_get(const apr_array_header_t *pairs, const char *key);
+
+/* ---- ring 1: ids (tus_id.c) ---------------------------------------------- */
+
+/** A new id: 128 random bits as 32 hex digits, allocated from p. */
+apr_status_t tus_id_make(const char **id, apr_pool_t *p);
+
+/**
+ * Nonzero if the id may name an upload: URL-safe characters (RFC 3986
+ * unreserved, and "/"), segments of 1 to 200 bytes, none `.`, `..`, hidden or
+ * ending in `.info`; at most 1000 bytes in all.
+ */
+int tus_id_is_valid(const char *id);
+
+/* ---- ring 1: the record and its JSON (tus_record.c) ---------------------- */
+
+/** An ID.info larger than this is refused unread. */
+#define TUS_RECORD_MAX (1024 * 1024)
+
+/**
+ * Reads ID.info: tusd's JSON, ours under "ModTus".
+ * @return APR_SUCCESS with a record allocated from p, or TUS_EDAMAGED
+ */
+apr_status_t tus_record_parse(tus_record_t **record, const char *json, apr_size_t len,
+                              apr_pool_t *p);
+
+/** The JSON of a record. A metadata value that is not UTF-8 has U+FFFD in its place. */
+apr_status_t tus_record_format(const tus_record_t *record, const char **json, apr_size_t *len,
+                               apr_pool_t *p);
+
+/**
+ * An entry of the index as JSON, under 900 bytes, and back.
+ * @return APR_SUCCESS or TUS_EDAMAGED
+ */
+apr_status_t tus_entry_parse(tus_entry_t *entry, const char *json, apr_size_t len, apr_pool_t *p);
+apr_status_t tus_entry_format(const tus_entry_t *entry, const char **json, apr_size_t *len,
+                              apr_pool_t *p);
+
+/** What the index keeps of a record; strings are shared with it. */
+void tus_entry_of_record(tus_entry_t *entry, const tus_record_t *record, apr_pool_t *p);
+
+/* ---- ring 1: what a download is called (tus_disposition.c) --------------- */
+
+/**
+ * Content-Type and Content-Disposition (RFC 6266) from the metadata "filetype"
+ * and "filename". A type that a browser shows harmlessly is inline; everything
+ * else is an attachment, and a malformed type application/octet-stream.
+ * @param pairs of tus_pair_t, may be NULL; the results are allocated from p
+ */
+void tus_disposition(const apr_array_header_t *pairs, const char **content_type,
+                     const char **disposition, apr_pool_t *p);
+
+/* ---- ring 2: names beneath a directory (tus_beneath.c) ------------------- */
+
+/**
+ * Opens a directory for use as a handle. Close it with close().
+ * @param dir where a relative path starts, or -1
+ * @param path for a `dir` other than -1: no segment may be a symbolic link,
+ *        `.`, `..` or empty
+ * @return APR_SUCCESS; TUS_EREFUSED; or what the system said
+ */
+apr_status_t tus_beneath_dir(int dir, const char *path, int *fd);
+
+/**
+ * Opens a regular file with one link beneath a directory; no symbolic link on
+ * the way. Always close-on-exec.
+ * @param flags open(2)'s; with O_CREAT the file is new (O_EXCL is added)
+ * @param mode for a new file, exactly, whatever the umask
+ * @return APR_SUCCESS; TUS_EREFUSED for a FIFO, device, directory, symbolic or
+ *         hard link; or what the system said
+ */
+apr_status_t tus_beneath_open(int dir, const char *path, int flags, apr_fileperms_t mode, int *fd);
+
+/** Permissions exactly as these; APR_FPROT_WSTICKY among them. */
+apr_status_t tus_beneath_chmod(int fd, apr_fileperms_t mode);
+
+/** What such a file is, without opening it; the same refusals. */
+apr_status_t tus_beneath_stat(int dir, const char *path, struct stat *st);
+
+/** Removes a file; APR_SUCCESS, also when there was none. */
+apr_status_t tus_beneath_remove(int dir, const char *path);
+
+/** Writes all bytes at the offset, through interruptions; `done` counts also on failure. */
+apr_status_t tus_beneath_write(int fd, apr_off_t offset, const char *data, apr_size_t len,
+                               apr_size_t *done);
+
+/* ---- ring 2: the state directory (tus_state.c) --------------------------- */
+
+/** TusStateDir: ours alone, a directory for each store, and which is whose. */
+typedef struct tus_state_t tus_state_t;
+
+/** A line of the registry: a store that was ever used. */
+typedef struct tus_state_store_t {
+    const char *name;     /**< of its directory in TusStateDir */
+    const char *provider; /**< "file" */
+    const char *driver;   /**< of its metadata: "sdbm" */
+    const char *path;     /**< resolved */
+    tus_identity_t identity;
+} tus_state_store_t;
+
+/**
+ * Opens the state directory, which must exist and be nobody else's.
+ * @param mutex held while the registry is written
+ * @param p owns it; thread-safe afterwards
+ * @return APR_SUCCESS; TUS_EREFUSED if others may write it; or what the system said
+ */
+apr_status_t tus_state_open(tus_state_t **state, const char *path, apr_global_mutex_t *mutex,
+                            apr_pool_t *p);
+
+/**
+ * Finds or makes a store's own directory. A store is the same as one in the
+ * registry if inode and owner are, with the same path or the same device; or if
+ * path and owner are (then its index is removed, to be rebuilt).
+ * @param store path, identity, provider and driver given; name is filled in
+ * @param dir the absolute path of its directory, allocated from p
+ */
+apr_status_t tus_state_store(tus_state_t *state, tus_state_store_t *store, const char **dir,
+                             apr_pool_t *p);
+
+/** All stores of the registry: an array of tus_state_store_t, allocated from p. */
+apr_status_t tus_state_stores(tus_state_t *state, apr_array_header_t **stores, apr_pool_t *p);
+
+/* ---- ring 2: the change journal (tus_journal.c) -------------------------- */
+
+/** An id that was noted. */
+typedef struct tus_noted_t {
+    const char *id;
+    int created;   /**< noted with TUS_NOTE_CREATE at least once */
+    int carry;     /**< to be asked again */
+    apr_off_t end; /**< where its first line ends */
+} tus_noted_t;
+
+/**
+ * Called with the ids of some lines, each once.
+ * @param noted of tus_noted_t, whose `carry` it sets; allocated from p
+ */
+typedef apr_status_t (*tus_noted_fn)(void *baton, apr_array_header_t *noted, apr_pool_t *p);
+
+/**
+ * Appends a line to the journal. Takes part in no mutex and allocates nothing.
+ * @param path of the journal
+ */
+apr_status_t tus_journal_note(const char *path, const char *id, int created);
+
+/** Appends the lines of those that are to be carried. */
+apr_status_t tus_journal_carry(const char *path, const apr_array_header_t *noted, apr_pool_t *p);
+
+/**
+ * Reads some lines of a file of such lines.
+ * @param offset where to start; set to where to go on, the same at the end
+ * @param noted the ids, each once; allocated from p; may be empty before the end
+ */
+apr_status_t tus_journal_read(int fd, apr_off_t *offset, apr_array_header_t **noted,
+                              apr_pool_t *p);
+
+/**
+ * Hands all that was noted to fn, and forgets it but for what is to be carried.
+ * On failure everything is kept, to be handed out again. One caller at a time;
+ * lines that are noted meanwhile wait for the next call.
+ */
+apr_status_t tus_journal_fold(const char *path, tus_noted_fn fn, void *baton, apr_pool_t *p);
+
+/* ---- ring 2: the registry of stores (tus_registry.c) --------------------- */
+
+/** Hex digits of a store's name. */
+#define TUS_STATE_NAME_LEN 16
+
+/** The registry: an array of tus_state_store_t, allocated from p; empty where there is none. */
+apr_status_t tus_registry_read(const char *state_dir, apr_array_header_t **stores, apr_pool_t *p);
+
+/**
+ * Replaces the registry; it is on stable storage on return, for what a store's
+ * directory holds is lost with its line. The caller holds its mutex.
+ */
+apr_status_t tus_registry_write(const char *state_dir, const apr_array_header_t *stores,
+                                apr_pool_t *p);
+
+/* ---- ring 2: the mark of a whole index (tus_mark.c) ---------------------- */
+
+/** The list of ids beside the database. */
+#define TUS_INDEX_LIST "index.ids"
+
+/** What the mark counts. */
+typedef struct tus_mark_t {
+    apr_int64_t live;  /**< entries of uploads that are not gone */
+    apr_int64_t lines; /**< of the list of ids */
+} tus_mark_t;
+
+/** The full name of a driver: the default for NULL, NULL for one that is unknown. */
+const char *tus_mark_driver(const char *name);
+
+/**
+ * Reads the mark, and holds it against the index's files.
+ * @return APR_SUCCESS; TUS_EDAMAGED if the index must not be opened
+ */
+apr_status_t tus_mark_read(const tus_meta_place_t *place, tus_mark_t *mark, apr_pool_t *p);
+
+/** Marks the index as whole, once its files are closed. The caller holds its mutex. */
+apr_status_t tus_mark_write(const tus_meta_place_t *place, const tus_mark_t *mark, apr_pool_t *p);
+
+/** Removes the mark: the next fold makes the index anew. The caller holds its mutex. */
+apr_status_t tus_mark_drop(const char *state_dir, apr_pool_t *p);
+
+/** Removes mark and index, of whatever driver. The caller holds its mutex. */
+apr_status_t tus_mark_clear(const tus_meta_place_t *place, apr_pool_t *p);
+
+/* ---- ring 2: the index (tus_index.c) ------------------------------------- */
+
+/** What is to be done to the index. */
+typedef struct tus_index_change_t {
+    const char *id;
+    const tus_entry_t *entry; /**< NULL drops it */
+} tus_index_change_t;
+
+/** NULL, or a sentence that says what is wrong with the driver; see tus_meta_provider_t. */
+const char *tus_index_check_driver(const char *driver, apr_pool_t *p);
+
+/**
+ * Judges the index without opening it.
+ * @return APR_SUCCESS; TUS_EDAMAGED if it is to be made anew: missing, damaged,
+ *         of another boot or driver, or for the most part of uploads that are gone
+ */
+apr_status_t tus_index_judge(const tus_meta_place_t *place, apr_pool_t *p);
+
+/** Makes the index anew, empty. */
+apr_status_t tus_index_reset(const tus_meta_place_t *place, apr_pool_t *p);
+
+/**
+ * Makes changes, holding the mutex for about 50 ms at a time.
+ * @param changes of tus_index_change_t
+ * @return APR_SUCCESS; TUS_EDAMAGED; or what the system said, and then the
+ *         index is to be made anew
+ */
+apr_status_t tus_index_write(const tus_meta_place_t *place, const apr_array_header_t *changes,
+                             apr_pool_t *p);
+
+/**
+ * Calls fn for each entry, without the mutex; it is held for a block of them.
+ * @return APR_SUCCESS; TUS_EDAMAGED if there is no usable index; or what fn returned
+ */
+apr_status_t tus_index_walk(const tus_meta_place_t *place, tus_entry_fn fn, void *baton,
+                            apr_pool_t *p);
+
+/* ---- ring 2: rebuilding the index (tus_rebuild.c) ------------------------ */
+
+/**
+ * Lists the ids of all records, to be gone through by tus_rebuild_slice().
+ * @param records directory handle, or -1 for none at all
+ * @param cancel may be NULL
+ */
+apr_status_t tus_rebuild_start(const char *state_dir, int records, const tus_cancel_t *cancel,
+                               apr_pool_t *p);
+
+/**
+ * Hands the next ids of the list to fn, which may shorten the array to those
+ * that it did.
+ * @param journal path, for those that are to be carried
+ * @return APR_SUCCESS when there are none left; APR_INCOMPLETE; or what went wrong
+ */
+apr_status_t tus_rebuild_slice(const char *state_dir, const char *journal, tus_noted_fn fn,
+                               void *baton, apr_pool_t *p);
+
+/* ---- ring 2: the providers ----------------------------------------------- */
+
+extern const tus_store_provider_t tus_store_file;
+extern const tus_meta_provider_t tus_meta_dbm;
+extern const tus_lock_provider_t tus_lock_shm;
+
+/** Bytes of shared memory for a table of that many entries and processes. */
+apr_size_t tus_lock_shm_size(unsigned entries, unsigned processes);
+
+/**
+ * Puts an empty table into zeroed shared memory. Once, before any fork: it
+ * makes one event descriptor per process slot, which the children inherit.
+ * @param p owns the descriptors
+ */
+apr_status_t tus_lock_shm_init(void *base, apr_size_t size, unsigned entries, unsigned processes,
+                               apr_pool_t *p);
+
+/**
+ * Attaches this process to the table.
+ * @param mutex guards it, held for memory operations only
+ * @param p owns the result and this process's slot
+ * @return APR_SUCCESS; TUS_EDAMAGED if the memory holds another layout
+ */
+apr_status_t tus_lock_shm_attach(tus_locks_t **locks, void *base, apr_size_t size,
+                                 apr_global_mutex_t *mutex, apr_pool_t *p);
+
+#endif /* TUS_WORDS_H */
