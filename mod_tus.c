@@ -21,16 +21,27 @@ static int pre_config(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp)
     return tus_shared_register(pconf);
 }
 
+/* A configtest has no log: what can be judged is said here, else in post_config. */
+static int check_config(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp, server_rec *s)
+{
+    (void)pconf;
+    (void)plog;
+    if (ap_state_query(AP_SQ_RUN_MODE) == AP_SQ_RM_CONFIG_TEST) {
+        tus_check_warn(ptemp, s);
+    }
+    return OK;
+}
+
 /* The configuration is read twice at start; shared things are made in the second pass. */
 static int post_config(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp, server_rec *s)
 {
     int status;
 
     (void)plog;
-    (void)ptemp;
     if (ap_state_query(AP_SQ_MAIN_STATE) == AP_SQ_MS_CREATE_PRE_CONFIG) {
         return OK;
     }
+    tus_check_warn(ptemp, s);
     status = tus_shared_open(s);
     if (status != OK) {
         return status;
@@ -66,7 +77,7 @@ static void register_hooks(apr_pool_t *p)
     register_providers(p);
 
     ap_hook_pre_config(pre_config, NULL, NULL, APR_HOOK_MIDDLE);
-    ap_hook_check_config(tus_check_config, NULL, NULL, APR_HOOK_MIDDLE);
+    ap_hook_check_config(check_config, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_post_config(post_config, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_child_init(child_init, NULL, NULL, APR_HOOK_MIDDLE);
 
@@ -76,12 +87,13 @@ static void register_hooks(apr_pool_t *p)
 
     ap_hook_type_checker(tus_mount_type, NULL, NULL, APR_HOOK_REALLY_FIRST);
 
-    /* Last, when r->filename is final; and again before anything is sent. */
+    /* First, so that nobody helps a client to a name in a store; last, when it is final. */
+    ap_hook_fixups(tus_guard_fixups, NULL, NULL, APR_HOOK_REALLY_FIRST);
     ap_hook_fixups(tus_guard_fixups, NULL, NULL, APR_HOOK_REALLY_LAST);
-    ap_hook_handler(tus_guard_handler, NULL, NULL, APR_HOOK_REALLY_FIRST);
 
-    /* First: a rewriting .htaccess above us may have set another handler. */
-    ap_hook_handler(handler, NULL, NULL, APR_HOOK_FIRST);
+    /* Before mod_proxy, and whatever a rewriting .htaccess above us has set. */
+    ap_hook_handler(handler, NULL, NULL, APR_HOOK_REALLY_FIRST);
+    ap_hook_handler(tus_guard_handler, NULL, NULL, APR_HOOK_REALLY_FIRST + 1);
 }
 
 module AP_MODULE_DECLARE_DATA tus_module = {

@@ -55,29 +55,31 @@ static void set_error_headers(request_rec *r, const tus_error_t *error)
     }
 }
 
-static int is_permission(apr_status_t rv)
+/* Names the directory and the fix, where the directory is what is wrong. */
+static const char *explain_store(request_rec *r, const tus_request_t *request)
 {
-    return APR_STATUS_IS_EACCES(rv) || rv == EPERM || rv == EROFS;
+    const char *path = request->settings->store.path;
+    apr_status_t rv = path ? tus_check_directory(path, r->pool) : APR_SUCCESS;
+
+    if (rv == APR_SUCCESS) {
+        return "";
+    }
+    return apr_pstrcat(r->pool, ": ", tus_check_explain("TusStore", path, rv, r->pool), NULL);
 }
 
 /* The client's faults are news for whoever looks; ours are for the administrator. */
 static void log_error(request_rec *r, const tus_error_t *error)
 {
     const tus_request_t *request = tus_mount_of(r);
-    const char *id = request && request->id ? request->id : "-";
+    const char *id = request->id ? request->id : "-";
 
     if (!error->detail) {
         ap_log_rerror(APLOG_MARK, APLOG_INFO, error->rv, r, "%s: %s (id=%s)", error->code,
                       error->message, id);
         return;
     }
-    ap_log_rerror(APLOG_MARK, APLOG_ERR, error->rv, r, "%s: %s (id=%s)", error->code,
-                  error->detail, id);
-    if (request && request->settings->store.path && is_permission(error->rv)) {
-        ap_log_rerror(APLOG_MARK, APLOG_ERR, 0, r, "%s",
-                      tus_check_explain("TusStore", request->settings->store.path, error->rv,
-                                        r->pool));
-    }
+    ap_log_rerror(APLOG_MARK, APLOG_ERR, error->rv, r, "%s: %s (id=%s)%s", error->code,
+                  error->detail, id, explain_store(r, request));
 }
 
 /*

@@ -162,15 +162,7 @@ const char *tus_check_explain(const char *directive, const char *path, apr_statu
                         user, (unsigned long)uid, reason(rv, p), fix);
 }
 
-/* ---- the check_config hook ----------------------------------------------- */
-
-/* Nonzero if the path is that directory or lies in it. */
-static int lies_in(const char *path, const char *dir)
-{
-    apr_size_t len = strlen(dir);
-
-    return !strncmp(path, dir, len) && (!path[len] || path[len] == '/');
-}
+/* ---- warnings ----------------------------------------------- */
 
 static void warn_if_unusable(const char *directive, const char *path, server_rec *s, apr_pool_t *p)
 {
@@ -225,7 +217,7 @@ static void check_stores(const apr_array_header_t *stores, const char *state_dir
             continue;
         }
         warn_if_unusable("TusStore", store->path, s, p);
-        if (lies_in(store->path, state_dir) || lies_in(state_dir, store->path)) {
+        if (tus_path_beneath(store->path, state_dir) || tus_path_beneath(state_dir, store->path)) {
             ap_log_error(APLOG_MARK, APLOG_WARNING, 0, s,
                          "TusStore %s (%s) and TusStateDir %s lie in each other; take directories "
                          "apart, as who owns the store could otherwise change the state",
@@ -249,21 +241,18 @@ static const ap_directive_t *find_engine(const ap_directive_t *directive)
     return found;
 }
 
-int tus_check_config(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp, server_rec *s)
+void tus_check_warn(apr_pool_t *p, server_rec *s)
 {
     const apr_array_header_t *stores = tus_config_stores();
     const char *state_dir = tus_config_state_dir(s);
     const ap_directive_t *engine = find_engine(ap_conftree);
 
-    (void)pconf;
-    (void)plog;
-    check_state_dir(state_dir, s, ptemp);
-    check_stores(stores, state_dir, s, ptemp);
+    check_state_dir(state_dir, s, p);
+    check_stores(stores, state_dir, s, p);
     if (engine && !stores->nelts) {
         ap_log_error(APLOG_MARK, APLOG_WARNING, 0, s,
                      "TusEngine is On (%s:%d), but there is no TusStore; unless every .htaccess "
                      "there has one, add: TusStore file /path/of/a/directory",
                      engine->filename, engine->line_num);
     }
-    return OK;
 }

@@ -24,7 +24,7 @@ static const tus_error_t *open_store(tus_store_t **store, const tus_settings_t *
     if (!spec->provider) {
         return no_store(p);
     }
-    if (!tus_config_place(settings, &place, &why, p)) {
+    if (!tus_place_of_store(settings, &place, &why, p)) {
         return tus_error_system(p, TUS_EREFUSED, "%s", why);
     }
     rv = spec->provider->open(store, &place, settings->file_mode, p);

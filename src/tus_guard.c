@@ -57,19 +57,11 @@ void tus_guard_init(apr_pool_t *pconf, server_rec *s)
 
 /* ---- paths --------------------------------------------------------------- */
 
-/* Nonzero if the path is that directory or lies in it. */
-static int lies_in(const char *path, const char *dir)
-{
-    apr_size_t len = strlen(dir);
-
-    return !strncmp(path, dir, len) && (!path[len] || path[len] == '/');
-}
-
 static int lies_in_store_now(const char *real, const char *store)
 {
     char now[PATH_MAX];
 
-    return realpath(store, now) && lies_in(real, now);
+    return realpath(store, now) && tus_path_beneath(now, real);
 }
 
 /* The path as far as it exists, all links resolved; NULL if nothing of it does. */
@@ -120,11 +112,11 @@ static const char *store_of(const char *path, const tus_store_spec_t *own, apr_p
     for (i = 0; i < guarded->nelts; i++) {
         const guarded_t *store = &APR_ARRAY_IDX(guarded, i, guarded_t);
 
-        if (lies_in(path, store->path) || (store->real && lies_in(path, store->real))) {
+        if (tus_path_beneath(store->path, path) || (store->real && tus_path_beneath(store->real, path))) {
             return store->path;
         }
     }
-    if (own && lies_in(path, own->path)) {
+    if (own && tus_path_beneath(own->path, path)) {
         return own->path;
     }
 
@@ -135,7 +127,7 @@ static const char *store_of(const char *path, const tus_store_spec_t *own, apr_p
     for (i = 0; i < guarded->nelts; i++) {
         const guarded_t *store = &APR_ARRAY_IDX(guarded, i, guarded_t);
 
-        if ((store->real && lies_in(real, store->real))
+        if ((store->real && tus_path_beneath(store->real, real))
             || (store->may_move && lies_in_store_now(real, store->path))) {
             return store->path;
         }

@@ -75,14 +75,6 @@ const tus_settings_t *tus_config_of(const request_rec *r);
 /** TusMaxSize with the ceiling of TusAllowMaxSize applied to what an .htaccess said; 0 for none. */
 apr_off_t tus_config_max_size(const tus_settings_t *settings);
 
-/**
- * Where TusStore leads, TusAllowStore applied.
- * @param why set to a sentence for the log where it is not allowed
- * @return nonzero if it may be opened
- */
-int tus_config_place(const tus_settings_t *settings, tus_place_t *place, const char **why,
-                     apr_pool_t *p);
-
 /** TusStateDir. */
 const char *tus_config_state_dir(server_rec *s);
 
@@ -92,10 +84,49 @@ const apr_array_header_t *tus_config_stores(void);
 /** Forgets what an earlier reading of the configuration said; from pre_config. */
 void tus_config_reset(apr_pool_t *pconf);
 
+/* ---- tus_parse.c: the arguments of the directives ------------------------- */
+
+/**
+ * Reads a directive's arguments into the member that the name says.
+ * @return NULL, or what is wrong with them, as the middle of a sentence
+ */
+typedef const char *(*tus_parse_fn)(cmd_parms *cmd, tus_settings_t *to, int argc,
+                                    char *const argv[]);
+
+const char *tus_parse_engine(cmd_parms *cmd, tus_settings_t *to, int argc, char *const argv[]);
+const char *tus_parse_store(cmd_parms *cmd, tus_settings_t *to, int argc, char *const argv[]);
+const char *tus_parse_metadata(cmd_parms *cmd, tus_settings_t *to, int argc, char *const argv[]);
+const char *tus_parse_max_size(cmd_parms *cmd, tus_settings_t *to, int argc, char *const argv[]);
+const char *tus_parse_allow_max_size(cmd_parms *cmd, tus_settings_t *to, int argc,
+                                     char *const argv[]);
+const char *tus_parse_base_url(cmd_parms *cmd, tus_settings_t *to, int argc, char *const argv[]);
+const char *tus_parse_sync(cmd_parms *cmd, tus_settings_t *to, int argc, char *const argv[]);
+const char *tus_parse_file_mode(cmd_parms *cmd, tus_settings_t *to, int argc, char *const argv[]);
+const char *tus_parse_lock_timeout(cmd_parms *cmd, tus_settings_t *to, int argc,
+                                   char *const argv[]);
+const char *tus_parse_allow_store(cmd_parms *cmd, tus_settings_t *to, int argc,
+                                  char *const argv[]);
+
+/** An absolute path, made canonical without following links. */
+const char *tus_parse_absolute(cmd_parms *cmd, const char *arg, const char **path);
+
+/** Nonzero while an .htaccess is read. */
+int tus_parse_is_htaccess(const cmd_parms *cmd);
+
+/* ---- tus_place.c: where a store may lie ----------------------------------- */
+
+/**
+ * Where TusStore leads, TusAllowStore applied.
+ * @param why set to a sentence for the log where it is not allowed
+ * @return nonzero if it may be opened
+ */
+int tus_place_of_store(const tus_settings_t *settings, tus_place_t *place, const char **why,
+                       apr_pool_t *p);
+
 /* ---- tus_check.c: what can be judged at start and by configtest ----------- */
 
-/** check_config hook: warns of stores and a state directory that User cannot use. */
-int tus_check_config(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp, server_rec *s);
+/** Warns of stores and a state directory that User cannot use. */
+void tus_check_warn(apr_pool_t *p, server_rec *s);
 
 /**
  * What User could do with a directory, judged as User even while still root.

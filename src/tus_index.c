@@ -58,12 +58,16 @@ const char *tus_index_check_driver(const char *driver, apr_pool_t *p)
     const char *one, *two;
 
     if (!known) {
-        return apr_psprintf(p, "there is no dbm driver \"%s\"; it can be sdbm (the default), gdbm"
-                            " or db", driver);
+        return apr_psprintf(p,
+                            "there is no dbm driver \"%s\"; it can be sdbm (the default), gdbm"
+                            " or db",
+                            driver);
     }
     if (apr_dbm_get_usednames_ex(p, known, "index", &one, &two) != APR_SUCCESS) {
-        return apr_psprintf(p, "the dbm driver \"%s\" is not in this build of APR-util; sdbm"
-                            " always is", known);
+        return apr_psprintf(p,
+                            "the dbm driver \"%s\" is not in this build of APR-util; sdbm"
+                            " always is",
+                            known);
     }
     return NULL;
 }
@@ -90,7 +94,7 @@ static apr_status_t index_open(index_t *index, const tus_meta_place_t *place, ap
     const char *path = apr_pstrcat(p, place->state_dir, "/index.", driver, NULL);
     apr_status_t rv;
 
-    *index = (index_t){.place = place, .pool = p};
+    *index = (index_t){ .place = place, .pool = p };
     if (!driver) {
         return APR_EINVAL;
     }
@@ -103,8 +107,8 @@ static apr_status_t index_open(index_t *index, const tus_meta_place_t *place, ap
         rv = tus_mark_drop(place->state_dir, p);
     }
     if (rv == APR_SUCCESS) {
-        rv = apr_dbm_open_ex(&index->dbm, driver, path, mode,
-                             APR_FPROT_UREAD | APR_FPROT_UWRITE, p);
+        rv =
+            apr_dbm_open_ex(&index->dbm, driver, path, mode, APR_FPROT_UREAD | APR_FPROT_UWRITE, p);
     }
     if (rv != APR_SUCCESS) {
         apr_global_mutex_unlock(place->mutex);
@@ -125,11 +129,10 @@ static apr_status_t index_close(index_t *index, apr_status_t rv, int changed)
     return rv == APR_SUCCESS ? unlock_rv : rv;
 }
 
-static apr_status_t grow(const tus_meta_place_t *place, const char *name, off_t size,
-                         apr_pool_t *p)
+static apr_status_t grow(const tus_meta_place_t *place, const char *name, off_t size, apr_pool_t *p)
 {
-    int fd = open(apr_pstrcat(p, place->state_dir, "/", name, NULL),
-                  O_WRONLY | O_CREAT | O_CLOEXEC, S_IRUSR | S_IWUSR);
+    int fd = open(apr_pstrcat(p, place->state_dir, "/", name, NULL), O_WRONLY | O_CREAT | O_CLOEXEC,
+                  S_IRUSR | S_IWUSR);
     apr_status_t rv;
 
     if (fd < 0) {
@@ -218,7 +221,7 @@ static apr_status_t format_value(apr_datum_t *value, const tus_entry_t *given, c
             return rv;
         }
         if (len <= VALUE_MAX) {
-            *value = (apr_datum_t){.dptr = (char *)json, .dsize = len};
+            *value = (apr_datum_t){ .dptr = (char *)json, .dsize = len };
             return APR_SUCCESS;
         }
         if (entry.filename) {
@@ -247,9 +250,9 @@ static apr_status_t change_entry(index_t *index, const tus_index_change_t *chang
 {
     apr_pool_t *p = lines->pool;
     const char *text = key_of(change->id, p);
-    apr_datum_t key = {.dptr = (char *)text, .dsize = strlen(text)};
-    apr_datum_t value = {.dptr = (char *)GONE, .dsize = strlen(GONE)};
-    apr_datum_t old = {0};
+    apr_datum_t key = { .dptr = (char *)text, .dsize = strlen(text) };
+    apr_datum_t value = { .dptr = (char *)GONE, .dsize = strlen(GONE) };
+    apr_datum_t old = { 0 };
     int known, live;
     apr_status_t rv = apr_dbm_fetch(index->dbm, key, &old);
 
@@ -286,8 +289,7 @@ static apr_status_t append_lines(index_t *index, apr_array_header_t *lines)
     if (fd < 0) {
         return errno;
     }
-    rv = fstat(fd, &st) == 0 ? tus_beneath_write(fd, st.st_size, text, strlen(text), &done)
-                             : errno;
+    rv = fstat(fd, &st) == 0 ? tus_beneath_write(fd, st.st_size, text, strlen(text), &done) : errno;
     close(fd);
     index->mark.lines += lines->nelts;
     return rv;
@@ -349,8 +351,8 @@ static apr_status_t fetch_values(const tus_meta_place_t *place, const apr_array_
     }
     for (i = 0; i < noted->nelts && rv == APR_SUCCESS; i++) {
         const char *text = key_of(APR_ARRAY_IDX(noted, i, tus_noted_t).id, p);
-        apr_datum_t key = {.dptr = (char *)text, .dsize = strlen(text)};
-        apr_datum_t value = {0};
+        apr_datum_t key = { .dptr = (char *)text, .dsize = strlen(text) };
+        apr_datum_t value = { 0 };
 
         rv = apr_dbm_fetch(index.dbm, key, &value);
         if (rv == APR_SUCCESS && value.dptr) {

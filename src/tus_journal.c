@@ -128,8 +128,8 @@ apr_status_t tus_journal_carry(const char *path, const apr_array_header_t *noted
         const tus_noted_t *one = &APR_ARRAY_IDX(noted, i, tus_noted_t);
 
         if (one->carry) {
-            APR_ARRAY_PUSH(lines, const char *) = apr_psprintf(p, "%c%s\n", sign_of(one->created),
-                                                               one->id);
+            APR_ARRAY_PUSH(lines, const char *) =
+                apr_psprintf(p, "%c%s\n", sign_of(one->created), one->id);
         }
     }
     if (lines->nelts == 0) {
@@ -141,14 +141,16 @@ apr_status_t tus_journal_carry(const char *path, const apr_array_header_t *noted
 
 /* ---- reading ------------------------------------------------------------- */
 
-/* The line from its last sign on, or NULL. The line is changed. */
-static const char *intact(char *line, char *end)
+/* The line from its last sign on, if that is whole, or NULL. Its end is set to NUL. */
+static const char *intact(const char *line, char *end)
 {
+    const char *text = end;
+
     *end = '\0';
-    while (end > line) {
-        end--;
-        if (*end == '+' || *end == '=') {
-            return end;
+    while (text > line) {
+        text--;
+        if (*text == '+' || *text == '=') {
+            return text + strlen(text) == end && tus_id_is_valid(text + 1) ? text : NULL;
         }
     }
     return NULL;
@@ -166,7 +168,7 @@ static void add_line(apr_array_header_t *noted, apr_hash_t *seen, const char *li
         return;
     }
     one = apr_array_push(noted);
-    *one = (tus_noted_t){.id = id, .created = *line == '+', .end = end};
+    *one = (tus_noted_t){ .id = id, .created = *line == '+', .end = end };
     apr_hash_set(seen, id, APR_HASH_KEY_STRING, (void *)(intptr_t)noted->nelts);
 }
 
@@ -181,8 +183,7 @@ static apr_status_t read_block(int fd, apr_off_t offset, char *block, apr_size_t
     return n < 0 ? errno : APR_SUCCESS;
 }
 
-apr_status_t tus_journal_read(int fd, apr_off_t *offset, apr_array_header_t **noted,
-                              apr_pool_t *p)
+apr_status_t tus_journal_read(int fd, apr_off_t *offset, apr_array_header_t **noted, apr_pool_t *p)
 {
     char *block = apr_palloc(p, BLOCK);
     char *line = block, *newline, *end;
@@ -196,7 +197,7 @@ apr_status_t tus_journal_read(int fd, apr_off_t *offset, apr_array_header_t **no
         const char *text = intact(line, newline);
 
         line = newline + 1;
-        if (text && tus_id_is_valid(text + 1)) {
+        if (text) {
             add_line(*noted, seen, text, *offset + (line - block));
         }
     }

@@ -29,9 +29,9 @@ typedef struct driver_t {
 } driver_t;
 
 static const driver_t drivers[] = {
-    {"sdbm", {"index.sdbm.pag", "index.sdbm.dir"}},
-    {"gdbm", {"index.gdbm", NULL}},
-    {"db", {"index.db", NULL}},
+    { "sdbm", { "index.sdbm.pag", "index.sdbm.dir" } },
+    { "gdbm", { "index.gdbm", NULL } },
+    { "db", { "index.db", NULL } },
 };
 
 #define DRIVERS (sizeof(drivers) / sizeof(drivers[0]))
@@ -114,9 +114,10 @@ static const char *describe_file(const tus_meta_place_t *place, const char *name
     if (stat(file_path(place, name, p), &st) != 0) {
         return NULL;
     }
-    return apr_psprintf(p, "%s %" APR_UINT64_T_FMT " %" APR_INT64_T_FMT " %" APR_INT64_T_FMT
-                        ".%09ld\n", name, (apr_uint64_t)st.st_ino, (apr_int64_t)st.st_size,
-                        (apr_int64_t)st.st_ctim.tv_sec, (long)st.st_ctim.tv_nsec);
+    return apr_psprintf(
+        p, "%s %" APR_UINT64_T_FMT " %" APR_INT64_T_FMT " %" APR_INT64_T_FMT ".%09ld\n", name,
+        (apr_uint64_t)st.st_ino, (apr_int64_t)st.st_size, (apr_int64_t)st.st_ctim.tv_sec,
+        (long)st.st_ctim.tv_nsec);
 }
 
 /* All that must be as it was, or NULL if a file is missing. */
@@ -157,7 +158,8 @@ apr_status_t tus_mark_write(const tus_meta_place_t *place, const tus_mark_t *mar
     }
     return write_small(file_path(place, CLEAN, p),
                        apr_psprintf(p, "%s%" APR_INT64_T_FMT " %" APR_INT64_T_FMT "\n", now,
-                                    mark->live, mark->lines), p);
+                                    mark->live, mark->lines),
+                       p);
 }
 
 apr_status_t tus_mark_drop(const char *state_dir, apr_pool_t *p)

@@ -153,8 +153,7 @@ static apr_status_t read_record(int fd, tus_record_t **record, apr_pool_t *p)
     return rv == APR_SUCCESS ? tus_record_parse(record, text, len, p) : rv;
 }
 
-static apr_status_t dbm_get(tus_meta_t *meta, const char *id, tus_record_t **record,
-                            apr_pool_t *p)
+static apr_status_t dbm_get(tus_meta_t *meta, const char *id, tus_record_t **record, apr_pool_t *p)
 {
     tus_record_t *found;
     spot_t spot;
@@ -307,7 +306,7 @@ static void push_change(apr_array_header_t *changes, const char *id, const tus_r
         tus_entry_of_record(entry, record, changes->pool);
         entry->owner = apr_pstrdup(changes->pool, entry->owner);
     }
-    *change = (tus_index_change_t){.id = id, .entry = entry};
+    *change = (tus_index_change_t){ .id = id, .entry = entry };
 }
 
 /* A record of any size is let go at once; what the index has of it is small. */
@@ -403,7 +402,7 @@ static apr_status_t fold_all(fold_t *fold, apr_interval_time_t budget, apr_pool_
 static apr_status_t dbm_fold(tus_meta_t *meta, tus_settle_fn settle, void *baton,
                              apr_interval_time_t budget, const tus_cancel_t *cancel, apr_pool_t *p)
 {
-    fold_t fold = {.dbm = dbm_of(meta), .settle = settle, .baton = baton, .cancel = cancel};
+    fold_t fold = { .dbm = dbm_of(meta), .settle = settle, .baton = baton, .cancel = cancel };
     const char *path = apr_pstrcat(p, fold.dbm->place->state_dir, "/fold.lock", NULL);
     int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, S_IRUSR | S_IWUSR);
     apr_status_t rv;

@@ -18,21 +18,11 @@
 #include <string.h>
 
 /* What follows the scope in the path, without a leading "/"; NULL if path is not below it. */
-static const char *below(const char *path, const char *scope)
+static const char *below(const char *scope, const char *path)
 {
-    apr_size_t len = strlen(scope);
+    const char *relative = tus_path_beneath(scope, path);
 
-    while (len && scope[len - 1] == '/') {
-        len--;
-    }
-    if (strncmp(path, scope, len) != 0) {
-        return NULL;
-    }
-    path += len;
-    if (*path && *path != '/') {
-        return NULL;
-    }
-    return path + strspn(path, "/");
+    return relative ? relative + strspn(relative, "/") : NULL;
 }
 
 /* The path that the client asked for, decoded and normalised, before any rewriting. */
@@ -62,16 +52,16 @@ static const char *relative_path(request_rec *r, const tus_engine_t *engine, con
     const char *relative = NULL;
 
     if (!engine->scope) {
-        relative = below(r->uri, "/");
+        relative = below("/", r->uri);
     }
     else if (engine->is_pattern) {
         return last_segment(r, asked);
     }
     else if (engine->is_location) {
-        relative = below(r->uri, engine->scope);
+        relative = below(engine->scope, r->uri);
     }
     else if (r->filename) {
-        relative = below(apr_pstrcat(r->pool, r->filename, r->path_info, NULL), engine->scope);
+        relative = below(engine->scope, apr_pstrcat(r->pool, r->filename, r->path_info, NULL));
     }
     return relative ? relative : last_segment(r, asked);
 }

@@ -130,13 +130,13 @@ static apr_status_t scan_dir(scan_t *scan, int fd, int depth)
 static apr_status_t list_records(const char *path, int records, const tus_cancel_t *cancel,
                                  apr_pool_t *p)
 {
-    scan_t scan = {.cancel = cancel};
+    scan_t scan = { .cancel = cancel };
     apr_status_t rv, close_rv;
     int fd;
 
     rv = apr_file_open(&scan.list, path,
-                       APR_FOPEN_WRITE | APR_FOPEN_CREATE | APR_FOPEN_TRUNCATE
-                       | APR_FOPEN_BUFFERED | APR_FOPEN_BINARY,
+                       APR_FOPEN_WRITE | APR_FOPEN_CREATE | APR_FOPEN_TRUNCATE | APR_FOPEN_BUFFERED
+                           | APR_FOPEN_BINARY,
                        APR_FPROT_UREAD | APR_FPROT_UWRITE, p);
     if (rv != APR_SUCCESS) {
         return rv;
@@ -182,18 +182,23 @@ apr_status_t tus_rebuild_start(const char *state_dir, int records, const tus_can
 #define AT_FORMAT "%020" APR_OFF_T_FMT
 #define AT_LEN 20
 
-/* Nothing is lost by starting over. */
-static apr_off_t read_at(int fd)
+/* Nothing is lost by starting over, where it does not tell a place in the list. */
+static apr_off_t read_at(int fd, int list)
 {
     char text[AT_LEN + 1];
+    struct stat st;
     apr_off_t at;
     char *end;
 
-    if (pread(fd, text, AT_LEN, 0) != AT_LEN) {
+    if (pread(fd, text, AT_LEN, 0) != AT_LEN || fstat(list, &st) != 0) {
         return 0;
     }
     text[AT_LEN] = '\0';
-    return apr_strtoff(&at, text, &end, 10) == APR_SUCCESS && *end == '\0' && at > 0 ? at : 0;
+    if (apr_strtoff(&at, text, &end, 10) != APR_SUCCESS || *end != '\0' || at < 0
+        || at > st.st_size) {
+        return 0;
+    }
+    return at;
 }
 
 static apr_status_t write_at(int fd, apr_off_t at)
@@ -208,7 +213,7 @@ static apr_status_t write_at(int fd, apr_off_t at)
 static apr_status_t do_slice(int list, int at, const char *journal, tus_noted_fn fn, void *baton,
                              apr_pool_t *p)
 {
-    apr_off_t from = read_at(at), to = from;
+    apr_off_t from = read_at(at, list), to = from;
     apr_array_header_t *noted;
     int listed;
     apr_status_t rv = tus_journal_read(list, &to, &noted, p);

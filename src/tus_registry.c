@@ -179,8 +179,8 @@ apr_status_t tus_registry_write(const char *state_dir, const apr_array_header_t 
     int i;
 
     for (i = 0; i < stores->nelts; i++) {
-        APR_ARRAY_PUSH(lines, const char *) = line_of(&APR_ARRAY_IDX(stores, i, tus_state_store_t),
-                                                      p);
+        APR_ARRAY_PUSH(lines, const char *) =
+            line_of(&APR_ARRAY_IDX(stores, i, tus_state_store_t), p);
     }
     rv = write_synced(temp, apr_array_pstrcat(p, lines, 0));
     if (rv == APR_SUCCESS && rename(temp, path) != 0) {

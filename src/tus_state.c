@@ -160,8 +160,8 @@ static apr_status_t renew_line(const tus_state_t *state, apr_array_header_t *sto
     }
     known.driver = store->driver;
     for (i = line; i + 1 < stores->nelts; i++) {
-        APR_ARRAY_IDX(stores, i, tus_state_store_t) = APR_ARRAY_IDX(stores, i + 1,
-                                                                   tus_state_store_t);
+        APR_ARRAY_IDX(stores, i, tus_state_store_t) =
+            APR_ARRAY_IDX(stores, i + 1, tus_state_store_t);
     }
     APR_ARRAY_IDX(stores, i, tus_state_store_t) = known;
     return tus_registry_write(state->path, stores, p);

@@ -153,6 +153,17 @@ void tus_entry_of_record(tus_entry_t *entry, const tus_record_t *record, apr_poo
 void tus_disposition(const apr_array_header_t *pairs, const char **content_type,
                      const char **disposition, apr_pool_t *p);
 
+/* ---- ring 1: paths as text (tus_path.c) ---------------------------------- */
+
+/**
+ * What of `path` follows `dir`, both without a slash at their end: "" if they
+ * are the same, NULL if it lies elsewhere.
+ */
+const char *tus_path_beneath(const char *dir, const char *path);
+
+/** The path without a slash at its end, but for "/" itself. */
+const char *tus_path_trim(const char *path, apr_pool_t *p);
+
 /* ---- ring 2: names beneath a directory (tus_beneath.c) ------------------- */
 
 /**
