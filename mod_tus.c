@@ -46,6 +46,7 @@ static int post_config(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp, s
     if (status != OK) {
         return status;
     }
+    tus_endpoint_announce(s, ptemp);
     tus_guard_init(pconf, s);
     return tus_sweep_register(s, pconf);
 }
@@ -66,10 +67,8 @@ static void register_providers(apr_pool_t *p)
 {
     ap_register_provider(p, TUS_STORE_GROUP, tus_store_file.name, TUS_PROVIDER_VERSION,
                          &tus_store_file);
-    ap_register_provider(p, TUS_META_GROUP, tus_meta_dbm.name, TUS_PROVIDER_VERSION,
-                         &tus_meta_dbm);
-    ap_register_provider(p, TUS_LOCK_GROUP, tus_lock_shm.name, TUS_PROVIDER_VERSION,
-                         &tus_lock_shm);
+    ap_register_provider(p, TUS_META_GROUP, tus_meta_dbm.name, TUS_PROVIDER_VERSION, &tus_meta_dbm);
+    ap_register_provider(p, TUS_LOCK_GROUP, tus_lock_shm.name, TUS_PROVIDER_VERSION, &tus_lock_shm);
 }
 
 static void register_hooks(apr_pool_t *p)
@@ -96,13 +95,11 @@ static void register_hooks(apr_pool_t *p)
     ap_hook_handler(tus_guard_handler, NULL, NULL, APR_HOOK_REALLY_FIRST + 1);
 }
 
-module AP_MODULE_DECLARE_DATA tus_module = {
-    STANDARD20_MODULE_STUFF,
-    tus_config_create,
-    tus_config_merge,
-    NULL,
-    NULL,
-    tus_config_commands,
-    register_hooks,
-    0
-};
+module AP_MODULE_DECLARE_DATA tus_module = { STANDARD20_MODULE_STUFF,
+                                             tus_config_create,
+                                             tus_config_merge,
+                                             NULL,
+                                             NULL,
+                                             tus_config_commands,
+                                             register_hooks,
+                                             0 };

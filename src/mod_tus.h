@@ -59,9 +59,9 @@ typedef struct tus_pair_t {
 /** What is kept of an upload: ID.info. */
 typedef struct tus_record_t {
     const char *id;
-    apr_off_t size;                /**< bytes, or TUS_SIZE_UNKNOWN */
-    apr_array_header_t *pairs;     /**< of tus_pair_t: MetaData */
-    const char *metadata;          /**< Upload-Metadata as received, or NULL */
+    apr_off_t size;            /**< bytes, or TUS_SIZE_UNKNOWN */
+    apr_array_header_t *pairs; /**< of tus_pair_t: MetaData */
+    const char *metadata;      /**< Upload-Metadata as received, or NULL */
     int is_partial;
     int is_final;
     apr_array_header_t *parts;     /**< of const char *: ids of a final's parts, or NULL */
@@ -234,9 +234,9 @@ typedef enum {
 
 /** What an id in the journal came to. */
 typedef enum {
-    TUS_SETTLED_KEEP,  /**< it has a record: index that */
-    TUS_SETTLED_GONE,  /**< it has none: drop it from the index */
-    TUS_SETTLED_CARRY  /**< a request holds it: ask again at the next fold */
+    TUS_SETTLED_KEEP, /**< it has a record: index that */
+    TUS_SETTLED_GONE, /**< it has none: drop it from the index */
+    TUS_SETTLED_CARRY /**< a request holds it: ask again at the next fold */
 } tus_settled_e;
 
 /**

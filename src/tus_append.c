@@ -7,6 +7,9 @@ apr_off_t tus_append_room(const tus_upload_t *upload)
 {
     apr_off_t limit = upload->record->size;
 
+    if (tus_upload_is_finished(upload)) {
+        return 0;
+    }
     if (limit == TUS_SIZE_UNKNOWN) {
         limit = upload->core->max_size ? upload->core->max_size : APR_INT64_MAX;
     }
@@ -20,7 +23,20 @@ static const tus_error_t *no_room(const tus_upload_t *upload)
     }
     return tus_error(upload->pool, TUS_ERR_UPLOAD_SIZE_EXCEEDED,
                      "the upload has a length of %" APR_OFF_T_FMT
-                     " bytes, and the request brought more", upload->record->size);
+                     " bytes, and the request brought more",
+                     upload->record->size);
+}
+
+/* Another server's upload, until we write to it: what it did not say begins now. */
+static void adopt(tus_upload_t *upload)
+{
+    tus_record_t *record = upload->record;
+
+    if (!record->ours) {
+        record->ours = 1;
+        record->created = upload->core->now();
+        upload->changed = 1;
+    }
 }
 
 const tus_error_t *tus_append(tus_upload_t *upload, const char *data, apr_size_t len)
@@ -32,6 +48,7 @@ const tus_error_t *tus_append(tus_upload_t *upload, const char *data, apr_size_t
     apr_status_t rv = APR_SUCCESS;
 
     if (fits) { /* a finished upload has no writer, and no room */
+        adopt(upload);
         rv = store->write(upload->writer, upload->offset, data, fits, &done);
     }
 
@@ -57,6 +74,7 @@ static const tus_error_t *put_record(tus_upload_t *upload, int durable)
         return tus_error_system(upload->pool, rv, "cannot write the record of upload %s", id);
     }
     upload->recorded = 1;
+    upload->changed = 0;
     return NULL;
 }
 
@@ -64,6 +82,7 @@ const tus_error_t *tus_append_declare(tus_upload_t *upload, apr_off_t length)
 {
     const tus_core_t *core = upload->core;
     tus_record_t *record = upload->record;
+    const tus_error_t *error;
     apr_status_t rv;
 
     if (record->size == length) {
@@ -87,7 +106,11 @@ const tus_error_t *tus_append_declare(tus_upload_t *upload, apr_off_t length)
         return tus_error_system(upload->pool, rv, "cannot note upload %s", record->id);
     }
     record->size = length;
-    return put_record(upload, core->sync == TUS_SYNC_ALWAYS);
+    error = put_record(upload, core->sync == TUS_SYNC_ALWAYS);
+    if (error) {
+        record->size = TUS_SIZE_UNKNOWN;
+    }
+    return error;
 }
 
 static const tus_error_t *flush(tus_upload_t *upload)
@@ -106,13 +129,16 @@ const tus_error_t *tus_append_end(tus_upload_t *upload)
     int always = upload->core->sync == TUS_SYNC_ALWAYS;
     const tus_error_t *error = NULL;
 
+    if (tus_upload_is_finished(upload)) {
+        return NULL;
+    }
     if (upload->offset == upload->record->size) {
         return tus_finish(upload);
     }
     if (always && upload->offset) {
         error = flush(upload);
     }
-    if (!error && !upload->recorded) {
+    if (!error && (!upload->recorded || upload->changed)) {
         error = put_record(upload, always);
     }
     return error;
@@ -136,11 +162,8 @@ const tus_error_t *tus_finish(tus_upload_t *upload)
     if (rv != APR_SUCCESS) {
         return tus_error_system(upload->pool, rv, "cannot note upload %s", record->id);
     }
+    adopt(upload);
     record->finished = core->now();
-    if (!record->ours) { /* another server's: what it did not say begins now */
-        record->ours = 1;
-        record->created = record->finished;
-    }
     error = put_record(upload, durable);
     if (error) {
         record->finished = 0;

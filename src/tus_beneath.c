@@ -39,6 +39,18 @@ static apr_status_t refusal(int error)
     return error == ELOOP || error == ENOTDIR ? TUS_EREFUSED : error;
 }
 
+/* Beneath a plain file there is nothing; all else in the place of a directory was planted. */
+static apr_status_t not_entered(int at, const char *segment, int error)
+{
+    struct stat st;
+
+    if (error == ENOTDIR && fstatat(at, segment, &st, AT_SYMLINK_NOFOLLOW) == 0
+        && S_ISREG(st.st_mode)) {
+        return APR_ENOENT;
+    }
+    return refusal(error);
+}
+
 /*
  * Opens the directory in which the last segment of path lies; `leaf` is that
  * segment. The handle may be `dir` itself: close_parent() knows.
@@ -50,13 +62,13 @@ static apr_status_t open_parent(int dir, const char *path, char leaf[NAME_MAX + 
 
     while (rest && *rest == '/') {
         int next = openat(at, leaf, DIR_FLAGS | O_NOFOLLOW);
-        int error = errno;
+        apr_status_t rv = next < 0 ? not_entered(at, leaf, errno) : APR_SUCCESS;
 
         if (at != dir) {
             close(at);
         }
-        if (next < 0) {
-            return refusal(error);
+        if (rv != APR_SUCCESS) {
+            return rv;
         }
         at = next;
         rest = next_segment(rest + 1, leaf);
@@ -120,13 +132,13 @@ static mode_t unix_mode(apr_fileperms_t mode)
 
 static apr_status_t open_new(int parent, const char *leaf, int flags, mode_t mode, int *fd)
 {
-    const mode_t masked = S_IRWXG | S_IRWXO; /* what a umask may take away */
+    const mode_t others = S_IRWXG | S_IRWXO;
 
-    *fd = openat(parent, leaf, flags | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode & ~masked);
+    *fd = openat(parent, leaf, flags | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode & ~others);
     if (*fd < 0) {
         return errno;
     }
-    if ((mode & masked) && fchmod(*fd, mode) != 0) {
+    if (fchmod(*fd, mode) != 0) { /* exactly, whatever the umask */
         int error = errno;
 
         close(*fd);

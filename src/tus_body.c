@@ -144,8 +144,8 @@ tus_body_e tus_body_step(tus_body_t *body)
         if (is_asked(body)) {
             return TUS_BODY_ASKED;
         }
-        rv = ap_get_brigade(r->input_filters, body->brigade, AP_MODE_READBYTES,
-                            APR_NONBLOCK_READ, READ_SIZE);
+        rv = ap_get_brigade(r->input_filters, body->brigade, AP_MODE_READBYTES, APR_NONBLOCK_READ,
+                            READ_SIZE);
         if (APR_STATUS_IS_EAGAIN(rv) || (rv == APR_SUCCESS && APR_BRIGADE_EMPTY(body->brigade))) {
             return TUS_BODY_AGAIN;
         }

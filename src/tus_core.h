@@ -42,6 +42,7 @@ typedef struct tus_upload_t {
     tus_writer_t *writer; /**< NULL unless held and unfinished */
     int created;          /**< made by this request */
     int recorded;         /**< ID.info exists */
+    int changed;          /**< the record says more than ID.info */
     int finished_now;     /**< finished by this request */
 } tus_upload_t;
 
@@ -70,8 +71,8 @@ const tus_error_t *tus_upload_hold(tus_upload_t **upload, const tus_core_t *core
  * The state of an upload for HEAD: a holder is asked to let go first, so that
  * the offset is final. The upload is not held on return.
  */
-const tus_error_t *tus_upload_inspect(tus_upload_t **upload, const tus_core_t *core,
-                                      const char *id, apr_pool_t *p);
+const tus_error_t *tus_upload_inspect(tus_upload_t **upload, const tus_core_t *core, const char *id,
+                                      apr_pool_t *p);
 
 /** Lets go of a held upload. Idempotent; also done when its pool is cleared. */
 void tus_upload_release(tus_upload_t *upload);

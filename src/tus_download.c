@@ -25,8 +25,8 @@ static apr_int32_t sendfile_flag(const request_rec *r)
 static const tus_error_t *open_file(request_rec *r, const tus_upload_t *upload, apr_file_t **file)
 {
     tus_store_t *store = upload->core->store;
-    apr_status_t rv = store->provider->read(store, upload->record, sendfile_flag(r), file,
-                                            &r->finfo, r->pool);
+    apr_status_t rv =
+        store->provider->read(store, upload->record, sendfile_flag(r), file, &r->finfo, r->pool);
 
     if (APR_STATUS_IS_ENOENT(rv)) {
         return tus_error(r->pool, TUS_ERR_UPLOAD_GONE, "the upload was finished and taken away");

@@ -6,6 +6,25 @@
 #include <ap_provider.h>
 #include <apr_strings.h>
 
+const char *tus_endpoint_extensions(const tus_store_provider_t *provider, apr_pool_t *p)
+{
+    return apr_pstrcat(p, "creation,creation-with-upload,creation-defer-length",
+                       provider && provider->remove ? ",termination" : NULL, NULL);
+}
+
+void tus_endpoint_announce(server_rec *s, apr_pool_t *p)
+{
+    const apr_array_header_t *stores = tus_config_stores();
+
+    for (int i = 0; i < stores->nelts; i++) {
+        const tus_store_spec_t *store = &APR_ARRAY_IDX(stores, i, tus_store_spec_t);
+
+        ap_log_error(APLOG_MARK, APLOG_INFO, 0, s, "TusStore %s %s (%s) offers %s",
+                     store->provider->name, store->path, store->where,
+                     tus_endpoint_extensions(store->provider, p));
+    }
+}
+
 static const tus_error_t *no_store(apr_pool_t *p)
 {
     return tus_error_system(p, APR_EGENERAL,
@@ -31,7 +50,8 @@ static const tus_error_t *open_store(tus_store_t **store, const tus_settings_t *
     if (rv == TUS_EREFUSED) {
         return tus_error_system(p, rv,
                                 "TusStore %s (%s) is not opened: a part of its path is a symbolic"
-                                " link, or was replaced", spec->path, spec->where);
+                                " link, or was replaced",
+                                spec->path, spec->where);
     }
     if (rv != APR_SUCCESS) {
         return tus_error_system(p, rv, "%s", tus_check_explain("TusStore", spec->path, rv, p));
@@ -43,7 +63,7 @@ static const tus_error_t *open_store(tus_store_t **store, const tus_settings_t *
 static const tus_error_t *find_state(const char **dir, tus_store_t *store, const char *driver,
                                      apr_pool_t *p)
 {
-    tus_state_store_t known = {0};
+    tus_state_store_t known = { 0 };
     apr_status_t rv;
     const char *why;
     tus_state_t *state = tus_shared_state(&rv, &why);
@@ -125,17 +145,16 @@ const tus_error_t *tus_endpoint_open(tus_core_t **result, const tus_settings_t *
 }
 
 /* What the registry says is what a request found; the store may be another since. */
-apr_status_t tus_endpoint_reopen(tus_core_t **core, const tus_state_store_t *known,
-                                 apr_pool_t *p)
+apr_status_t tus_endpoint_reopen(tus_core_t **core, const tus_state_store_t *known, apr_pool_t *p)
 {
     tus_settings_t settings = *tus_config_defaults();
-    tus_place_t place = {.root = "/", .path = known->path + 1};
+    tus_place_t place = { .root = "/", .path = known->path + 1 };
     tus_store_t *store;
     const tus_error_t *error;
     apr_status_t rv;
 
-    settings.store.provider = ap_lookup_provider(TUS_STORE_GROUP, known->provider,
-                                                 TUS_PROVIDER_VERSION);
+    settings.store.provider =
+        ap_lookup_provider(TUS_STORE_GROUP, known->provider, TUS_PROVIDER_VERSION);
     settings.meta.driver = known->driver;
     if (!settings.store.provider || known->path[0] != '/') {
         return APR_ENOTIMPL;

@@ -112,7 +112,8 @@ static const char *store_of(const char *path, const tus_store_spec_t *own, apr_p
     for (i = 0; i < guarded->nelts; i++) {
         const guarded_t *store = &APR_ARRAY_IDX(guarded, i, guarded_t);
 
-        if (tus_path_beneath(store->path, path) || (store->real && tus_path_beneath(store->real, path))) {
+        if (tus_path_beneath(store->path, path)
+            || (store->real && tus_path_beneath(store->real, path))) {
             return store->path;
         }
     }

@@ -32,11 +32,11 @@ typedef struct tus_engine_t {
 /** TusStore. */
 typedef struct tus_store_spec_t {
     const tus_store_provider_t *provider; /**< NULL: none said */
-    const char *path;      /**< as written; in .htaccess made absolute below its directory */
-    const char *htaccess;  /**< directory of the .htaccess that said it, or NULL */
+    const char *path;             /**< as written; in .htaccess made absolute below its directory */
+    const char *htaccess;         /**< directory of the .htaccess that said it, or NULL */
     apr_uint64_t htaccess_device; /**< what that directory was when the .htaccess was read */
     apr_uint64_t htaccess_inode;
-    const char *where;     /**< "file:line" for messages */
+    const char *where; /**< "file:line" for messages */
 } tus_store_spec_t;
 
 /** TusMetadata. */
@@ -104,8 +104,7 @@ const char *tus_parse_sync(cmd_parms *cmd, tus_settings_t *to, int argc, char *c
 const char *tus_parse_file_mode(cmd_parms *cmd, tus_settings_t *to, int argc, char *const argv[]);
 const char *tus_parse_lock_timeout(cmd_parms *cmd, tus_settings_t *to, int argc,
                                    char *const argv[]);
-const char *tus_parse_allow_store(cmd_parms *cmd, tus_settings_t *to, int argc,
-                                  char *const argv[]);
+const char *tus_parse_allow_store(cmd_parms *cmd, tus_settings_t *to, int argc, char *const argv[]);
 
 /** An absolute path, made canonical without following links. */
 const char *tus_parse_absolute(cmd_parms *cmd, const char *arg, const char **path);
@@ -174,8 +173,13 @@ const tus_error_t *tus_endpoint_open(tus_core_t **core, const tus_settings_t *se
                                      apr_pool_t *p);
 
 /** The same for a store of the registry, if it still is what the registry says. */
-apr_status_t tus_endpoint_reopen(tus_core_t **core, const tus_state_store_t *known,
-                                 apr_pool_t *p);
+apr_status_t tus_endpoint_reopen(tus_core_t **core, const tus_state_store_t *known, apr_pool_t *p);
+
+/** Tus-Extension: what the store's provider offers; NULL for none known. */
+const char *tus_endpoint_extensions(const tus_store_provider_t *provider, apr_pool_t *p);
+
+/** Says in the log what each configured store offers; from post_config. */
+void tus_endpoint_announce(server_rec *s, apr_pool_t *p);
 
 /* ---- tus_mount.c: which requests are ours, and what they name ------------- */
 
@@ -221,13 +225,13 @@ int tus_answer_error(request_rec *r, const tus_error_t *error);
 
 /** Why a body ended. */
 typedef enum {
-    TUS_BODY_DONE,        /**< the whole body was stored */
-    TUS_BODY_AGAIN,       /**< nothing to read at the moment */
-    TUS_BODY_ASKED,       /**< a newer request wants the upload */
-    TUS_BODY_TIMEOUT,     /**< the client stalled */
-    TUS_BODY_INCOMPLETE,  /**< the client went away */
-    TUS_BODY_ANSWERED,    /**< httpd refused the body and has answered: LimitRequestBody, bad chunks */
-    TUS_BODY_REFUSED      /**< it could not be stored; see error */
+    TUS_BODY_DONE,       /**< the whole body was stored */
+    TUS_BODY_AGAIN,      /**< nothing to read at the moment */
+    TUS_BODY_ASKED,      /**< a newer request wants the upload */
+    TUS_BODY_TIMEOUT,    /**< the client stalled */
+    TUS_BODY_INCOMPLETE, /**< the client went away */
+    TUS_BODY_ANSWERED, /**< httpd refused the body and has answered: LimitRequestBody, bad chunks */
+    TUS_BODY_REFUSED   /**< it could not be stored; see error */
 } tus_body_e;
 
 /** A body on its way into an upload. */

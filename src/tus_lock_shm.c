@@ -171,7 +171,8 @@ static apr_uint64_t started(pid_t pid)
         || sscanf(rest + 1,
                   " %c %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s"
                   " %ld %*s %" APR_UINT64_T_FMT,
-                  &state, &threads, &ticks) != 3) {
+                  &state, &threads, &ticks)
+               != 3) {
         return 0;
     }
     /* While other threads are still on their way out, so may be a write. */
@@ -535,8 +536,8 @@ apr_status_t tus_lock_shm_init(void *base, apr_size_t size, unsigned entries, un
 static int is_our_layout(table_t *table, apr_size_t size)
 {
     return size >= sizeof(*table) && LOAD(&table->magic) == MAGIC && table->layout == LAYOUT
-        && table->processes > 0 && table->places > 0 && size >= table->size
-        && table->size == table_size(table->places, table->processes);
+           && table->processes > 0 && table->places > 0 && size >= table->size
+           && table->size == table_size(table->places, table->processes);
 }
 
 /* Takes a free slot for this process; APR_ENOSPC if there is none. */

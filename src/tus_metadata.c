@@ -9,6 +9,7 @@
 #include <apr_encode.h>
 #include <apr_hash.h>
 #include <apr_strings.h>
+#include <jansson.h>
 
 #include <string.h>
 
@@ -18,19 +19,24 @@
  */
 #define HEADER_MAX (64 * 1024)
 
-/* The last printable characters of ASCII, and of a key that somebody else let pass. */
-#define LAST_ASCII 0x7e
-#define LAST_BYTE 0xff
+/* "The key SHOULD be ASCII encoded": what is not must at least be text, to stand in JSON. */
+static int is_utf8(const char *text, apr_size_t len)
+{
+    json_t *json = json_stringn(text, len);
+
+    json_decref(json);
+    return json != NULL;
+}
 
 /* "The key MUST NOT contain spaces and commas and MUST NOT be empty." */
-static int is_key(const char *key, apr_size_t len, unsigned char last)
+static int is_key(const char *key, apr_size_t len)
 {
     apr_size_t i;
 
     for (i = 0; i < len; i++) {
         unsigned char c = (unsigned char)key[i];
 
-        if (c <= ' ' || c == 0x7f || c == ',' || c > last) {
+        if (c <= ' ' || c == 0x7f || c == ',') {
             return 0;
         }
     }
@@ -84,9 +90,11 @@ static const tus_error_t *parse_pair(tus_pair_t *pair, const char *text, apr_siz
 
     space = memchr(text, ' ', len);
     key_len = space ? (apr_size_t)(space - text) : len;
-    if (!is_key(text, key_len, LAST_ASCII)) {
+    if (!is_key(text, key_len) || !is_utf8(text, key_len)) {
         return tus_error(p, TUS_ERR_INVALID_METADATA,
-                         "Upload-Metadata: the key of pair %d is not printable ASCII", number);
+                         "Upload-Metadata: the key of pair %d has control characters or is not"
+                         " UTF-8",
+                         number);
     }
     pair->key = apr_pstrmemdup(p, text, key_len);
     if (!decode(pair, space ? space + 1 : "", space ? len - key_len - 1 : 0, p)) {
@@ -145,7 +153,7 @@ const char *tus_metadata_format(const apr_array_header_t *pairs, apr_pool_t *p)
         const char *element = pair->key;
 
         /* A record may come from another program; what would break the header stays out. */
-        if (!is_key(pair->key, strlen(pair->key), LAST_BYTE)) {
+        if (!is_key(pair->key, strlen(pair->key))) {
             continue;
         }
         if (pair->len > 0) {

@@ -15,7 +15,7 @@
 
 #include <string.h>
 
-static const char *const overridable[] = {"PATCH", "DELETE", "HEAD", "POST", "GET", "OPTIONS"};
+static const char *const overridable[] = { "PATCH", "DELETE", "HEAD", "POST", "GET", "OPTIONS" };
 
 static const char *header(const request_rec *r)
 {

@@ -83,7 +83,8 @@ const char *tus_parse_max_size(cmd_parms *cmd, tus_settings_t *to, int argc, cha
     return parse_number(cmd, argv[0], size_units, &to->max_size);
 }
 
-const char *tus_parse_allow_max_size(cmd_parms *cmd, tus_settings_t *to, int argc, char *const argv[])
+const char *tus_parse_allow_max_size(cmd_parms *cmd, tus_settings_t *to, int argc,
+                                     char *const argv[])
 {
     (void)argc;
     return parse_number(cmd, argv[0], size_units, &to->allow_max_size);
@@ -278,8 +279,9 @@ static const char *beneath_resolved(const char *dir, const char *path)
     char real_dir[PATH_MAX];
     char real_path[PATH_MAX];
 
-    return realpath(dir, real_dir) && realpath(path, real_path) ? tus_path_beneath(real_dir, real_path)
-                                                                : NULL;
+    return realpath(dir, real_dir) && realpath(path, real_path)
+               ? tus_path_beneath(real_dir, real_path)
+               : NULL;
 }
 
 /* An absolute path of the administrator's, made canonical without following links. */
@@ -387,11 +389,12 @@ const char *tus_parse_store(cmd_parms *cmd, tus_settings_t *to, int argc, char *
                             known_stores(cmd->temp_pool));
     }
     wrong = tus_parse_is_htaccess(cmd) ? parse_htaccess_path(cmd, argv[1], &spec)
-                             : tus_parse_absolute(cmd, argv[1], &spec.path);
+                                       : tus_parse_absolute(cmd, argv[1], &spec.path);
     if (wrong) {
         return wrong;
     }
-    if (directory && (tus_path_beneath(spec.path, directory) || beneath_resolved(spec.path, directory))) {
+    if (directory
+        && (tus_path_beneath(spec.path, directory) || beneath_resolved(spec.path, directory))) {
         return apr_psprintf(cmd->pool,
                             "%s is or contains the directory %s that it is said for; take one "
                             "below it or elsewhere",

@@ -54,7 +54,8 @@ static int place_htaccess(const tus_settings_t *settings, tus_place_t *place, co
     return 1;
 }
 
-/* A <Directory> whose store was said elsewhere, so that tus_parse_store() could not compare them. */
+/* A <Directory> whose store was said elsewhere, so that tus_parse_store() could not compare them.
+ */
 static int contains_endpoint(const tus_settings_t *settings)
 {
     const tus_engine_t *engine = &settings->engine;
@@ -64,7 +65,7 @@ static int contains_endpoint(const tus_settings_t *settings)
 }
 
 int tus_place_of_store(const tus_settings_t *settings, tus_place_t *place, const char **why,
-                     apr_pool_t *p)
+                       apr_pool_t *p)
 {
     const tus_store_spec_t *store = &settings->store;
 

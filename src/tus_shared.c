@@ -194,8 +194,10 @@ static void open_state(apr_pool_t *pchild, server_rec *s)
 
     state_rv = tus_state_open(&state, dir, retained->meta_mutex, pchild);
     if (state_rv == TUS_EREFUSED) {
-        state_why = apr_psprintf(pchild, "TusStateDir %s is not used: it must belong to User, and"
-                                         " nobody else may write it (mode 0700)", dir);
+        state_why = apr_psprintf(pchild,
+                                 "TusStateDir %s is not used: it must belong to User, and"
+                                 " nobody else may write it (mode 0700)",
+                                 dir);
     }
     else if (state_rv != APR_SUCCESS) {
         state_why = tus_check_explain("TusStateDir", dir, state_rv, pchild);

@@ -34,7 +34,7 @@ struct tus_writer_t {
     file_store_t *store;
     const char *name; /* beneath the store */
     int fd;           /* -1 once closed */
-    apr_off_t size;   /* when it was opened */
+    apr_off_t size;   /* when the fence went up; -1 before */
 };
 
 static file_store_t *of(tus_store_t *store)
@@ -107,8 +107,8 @@ static const char *tidy_path(const char *path, apr_pool_t *p)
     return tidy;
 }
 
-static apr_status_t file_open(tus_store_t **result, const tus_place_t *place,
-                              apr_fileperms_t mode, apr_pool_t *p)
+static apr_status_t file_open(tus_store_t **result, const tus_place_t *place, apr_fileperms_t mode,
+                              apr_pool_t *p)
 {
     file_store_t *store = apr_pcalloc(p, sizeof(*store));
     struct stat st;
@@ -132,11 +132,15 @@ static apr_status_t file_open(tus_store_t **result, const tus_place_t *place,
     return APR_SUCCESS;
 }
 
+static const char *fd_path(int fd, apr_pool_t *p)
+{
+    return apr_psprintf(p, "/proc/self/fd/%d", fd);
+}
+
 static apr_status_t file_path(tus_store_t *store, const char **path, apr_pool_t *p)
 {
     char buffer[APR_PATH_MAX];
-    const char *link = apr_psprintf(p, "/proc/self/fd/%d", of(store)->dir);
-    ssize_t len = readlink(link, buffer, sizeof(buffer));
+    ssize_t len = readlink(fd_path(of(store)->dir, p), buffer, sizeof(buffer));
 
     if (len < 0) {
         return errno;
@@ -174,30 +178,35 @@ static tus_writer_t *make_writer(file_store_t *store, const char *name, int fd, 
     writer->store = store;
     writer->name = name;
     writer->fd = fd;
+    writer->size = -1;
     apr_pool_cleanup_register(p, writer, close_writer, apr_pool_cleanup_null);
     return writer;
 }
 
-static apr_status_t file_create(tus_store_t *base, tus_record_t *record, tus_writer_t **writer,
-                                apr_pool_t *p)
+/*
+ * flock, not fcntl: it belongs to the open file, so it excludes threads of one
+ * process too, and ends with it. Whoever waited may hold a file that has been
+ * removed meanwhile: the name must still lead to it.
+ */
+static apr_status_t fence(tus_writer_t *writer, struct stat *mine)
 {
-    file_store_t *store = of(base);
-    int fd;
-    apr_status_t rv = tus_beneath_open(store->dir, record->id, O_RDWR | O_CREAT, BIRTH_MODE, &fd);
+    struct stat named;
+    apr_status_t rv;
 
+    if (flock(writer->fd, LOCK_EX | LOCK_NB) != 0) {
+        return errno == EWOULDBLOCK || errno == EINTR ? APR_EAGAIN : errno;
+    }
+    if (fstat(writer->fd, mine) != 0) {
+        return errno;
+    }
+    rv = tus_beneath_stat(writer->store->dir, writer->name, &named);
     if (rv != APR_SUCCESS) {
         return rv;
     }
-    *writer = make_writer(store, record->id, fd, p);
-    if (flock(fd, LOCK_EX | LOCK_NB) != 0) { /* nobody else can know the name yet */
-        rv = errno;
-        unlinkat(store->dir, record->id, 0);
-        close_writer(*writer);
-        return rv;
+    if (mine->st_dev != named.st_dev || mine->st_ino != named.st_ino) {
+        return APR_ENOENT;
     }
-    record->storage_type = "filestore";
-    record->storage_path = apr_pstrcat(p, store->path, "/", record->id, NULL);
-    record->storage_info_path = apr_pstrcat(p, record->storage_path, ".info", NULL);
+    writer->size = mine->st_size;
     return APR_SUCCESS;
 }
 
@@ -229,6 +238,30 @@ static apr_status_t file_discard(tus_store_t *store, const char *id)
     return rv;
 }
 
+static apr_status_t file_create(tus_store_t *base, tus_record_t *record, tus_writer_t **writer,
+                                apr_pool_t *p)
+{
+    file_store_t *store = of(base);
+    struct stat st;
+    int fd;
+    apr_status_t rv = tus_beneath_open(store->dir, record->id, O_RDWR | O_CREAT, BIRTH_MODE, &fd);
+
+    if (rv != APR_SUCCESS) {
+        return rv;
+    }
+    *writer = make_writer(store, record->id, fd, p);
+    rv = fence(*writer, &st); /* whoever tidies up may have been quicker */
+    if (rv != APR_SUCCESS) {
+        close_writer(*writer);
+        file_discard(base, record->id);
+        return rv;
+    }
+    record->storage_type = "filestore";
+    record->storage_path = apr_pstrcat(p, store->path, "/", record->id, NULL);
+    record->storage_info_path = apr_pstrcat(p, record->storage_path, ".info", NULL);
+    return APR_SUCCESS;
+}
+
 static apr_status_t file_resume(tus_store_t *base, const tus_record_t *record,
                                 tus_writer_t **writer, apr_pool_t *p)
 {
@@ -242,34 +275,15 @@ static apr_status_t file_resume(tus_store_t *base, const tus_record_t *record,
     return rv;
 }
 
-/*
- * flock, not fcntl: it belongs to the open file, so it excludes threads of one
- * process too, and ends with it. Whoever waited may hold a file that has been
- * removed meanwhile: the name must still lead to it.
- */
 static apr_status_t file_fence(tus_writer_t *writer)
 {
-    struct stat mine, named;
-    apr_status_t rv;
+    struct stat st;
+    apr_status_t rv = fence(writer, &st);
 
-    if (flock(writer->fd, LOCK_EX | LOCK_NB) != 0) {
-        return errno == EWOULDBLOCK || errno == EINTR ? APR_EAGAIN : errno;
+    if (rv == APR_SUCCESS && st.st_mode & S_ISVTX) { /* its maker died before it could confirm */
+        rv = file_confirm(writer);
     }
-    if (fstat(writer->fd, &mine) != 0) {
-        return errno;
-    }
-    rv = tus_beneath_stat(writer->store->dir, writer->name, &named);
-    if (rv != APR_SUCCESS) {
-        return rv;
-    }
-    if (mine.st_dev != named.st_dev || mine.st_ino != named.st_ino) {
-        return APR_ENOENT;
-    }
-    writer->size = mine.st_size;
-    if (mine.st_mode & S_ISVTX) { /* its maker died between record and confirm */
-        return file_confirm(writer);
-    }
-    return APR_SUCCESS;
+    return rv;
 }
 
 static apr_time_t modified_at(const struct stat *st)
@@ -307,7 +321,7 @@ static apr_status_t file_close(tus_writer_t *writer, int keep)
     if (writer->fd < 0) {
         return APR_SUCCESS;
     }
-    if (!keep && ftruncate(writer->fd, writer->size) != 0) {
+    if (!keep && writer->size >= 0 && ftruncate(writer->fd, writer->size) != 0) {
         rv = errno;
     }
     close_writer(writer);
@@ -329,21 +343,20 @@ static apr_status_t file_size(tus_store_t *store, const tus_record_t *record, ap
     return rv;
 }
 
+/* Opened once more, so that the file is APR's own and can be handed on to another pool. */
 static apr_status_t file_read(tus_store_t *store, const tus_record_t *record, apr_int32_t flags,
                               apr_file_t **file, apr_finfo_t *finfo, apr_pool_t *p)
 {
-    apr_os_file_t *fd = apr_palloc(p, sizeof(*fd));
-    apr_status_t rv = tus_beneath_open(of(store)->dir, record->id, O_RDONLY, 0, fd);
+    int fd;
+    apr_status_t rv = tus_beneath_open(of(store)->dir, record->id, O_RDONLY, 0, &fd);
 
     if (rv != APR_SUCCESS) {
         return rv;
     }
-    apr_pool_cleanup_register(p, fd, close_fd, apr_pool_cleanup_null);
-    rv = apr_os_file_put(file, fd, APR_FOPEN_READ | APR_FOPEN_BINARY | flags, p);
-    if (rv != APR_SUCCESS) {
-        return rv;
-    }
-    return apr_file_info_get(finfo, APR_FINFO_NORM, *file);
+    rv = apr_file_open(file, fd_path(fd, p), APR_FOPEN_READ | APR_FOPEN_BINARY | flags,
+                       APR_FPROT_OS_DEFAULT, p);
+    close(fd);
+    return rv == APR_SUCCESS ? apr_file_info_get(finfo, APR_FINFO_NORM, *file) : rv;
 }
 
 static apr_status_t file_remove(tus_store_t *store, const char *id)
@@ -351,21 +364,19 @@ static apr_status_t file_remove(tus_store_t *store, const char *id)
     return tus_beneath_remove(of(store)->dir, id);
 }
 
-const tus_store_provider_t tus_store_file = {
-    .name = "file",
-    .open = file_open,
-    .path = file_path,
-    .info_dir = file_info_dir,
-    .create = file_create,
-    .confirm = file_confirm,
-    .discard = file_discard,
-    .resume = file_resume,
-    .fence = file_fence,
-    .written = file_written,
-    .write = file_write,
-    .flush = file_flush,
-    .close = file_close,
-    .size = file_size,
-    .read = file_read,
-    .remove = file_remove
-};
+const tus_store_provider_t tus_store_file = { .name = "file",
+                                              .open = file_open,
+                                              .path = file_path,
+                                              .info_dir = file_info_dir,
+                                              .create = file_create,
+                                              .confirm = file_confirm,
+                                              .discard = file_discard,
+                                              .resume = file_resume,
+                                              .fence = file_fence,
+                                              .written = file_written,
+                                              .write = file_write,
+                                              .flush = file_flush,
+                                              .close = file_close,
+                                              .size = file_size,
+                                              .read = file_read,
+                                              .remove = file_remove };

@@ -28,8 +28,7 @@ static const tus_error_t *not_found(apr_pool_t *p)
 }
 
 /* A record or data file that is not what it should be; who planted it learns nothing. */
-static const tus_error_t *unusable(const char *what, const char *id, apr_status_t rv,
-                                   apr_pool_t *p)
+static const tus_error_t *unusable(const char *what, const char *id, apr_status_t rv, apr_pool_t *p)
 {
     return tus_error_system(p, rv, "cannot use the %s of upload %s", what, id);
 }
@@ -41,6 +40,9 @@ static const tus_error_t *load_record(tus_upload_t *upload, const char *id)
 
     if (APR_STATUS_IS_ENOENT(rv)) {
         return not_found(upload->pool);
+    }
+    if (rv == APR_SUCCESS && upload->record->finished && upload->record->size == TUS_SIZE_UNKNOWN) {
+        rv = TUS_EDAMAGED;
     }
     if (rv != APR_SUCCESS) {
         return unusable("record", id, rv, upload->pool);
@@ -121,7 +123,8 @@ static const tus_error_t *locked(const tus_core_t *core, apr_status_t rv, apr_po
     if (APR_STATUS_IS_TIMEUP(rv) || APR_STATUS_IS_EBUSY(rv)) {
         return tus_error(p, TUS_ERR_UPLOAD_LOCKED,
                          "another request held the upload for more than %" APR_TIME_T_FMT
-                         " s (TusLockTimeout)", apr_time_sec(core->lock_timeout));
+                         " s (TusLockTimeout)",
+                         apr_time_sec(core->lock_timeout));
     }
     if (APR_STATUS_IS_ENOSPC(rv)) {
         return tus_error(p, TUS_ERR_TOO_BUSY, NULL);
@@ -268,8 +271,8 @@ const tus_error_t *tus_upload_hold(tus_upload_t **result, const tus_core_t *core
     return error;
 }
 
-const tus_error_t *tus_upload_inspect(tus_upload_t **result, const tus_core_t *core,
-                                      const char *id, apr_pool_t *p)
+const tus_error_t *tus_upload_inspect(tus_upload_t **result, const tus_core_t *core, const char *id,
+                                      apr_pool_t *p)
 {
     const tus_error_t *error = tus_upload_find(result, core, id, p);
 

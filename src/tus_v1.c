@@ -52,7 +52,8 @@ static const tus_error_t *check_body_limit(const request_rec *r, apr_off_t lengt
     }
     return tus_error(r->pool, TUS_ERR_MAX_SIZE_EXCEEDED,
                      "the request has more than the %" APR_OFF_T_FMT
-                     " bytes that LimitRequestBody allows", limit);
+                     " bytes that LimitRequestBody allows",
+                     limit);
 }
 
 /* "Upload-Length ... MUST be a non-negative integer" */
@@ -65,7 +66,8 @@ static const tus_error_t *parse_length(const request_rec *r, const tus_core_t *c
     if (core->max_size && *length > core->max_size) {
         return tus_error(r->pool, TUS_ERR_MAX_SIZE_EXCEEDED,
                          "the upload has more than the %" APR_OFF_T_FMT
-                         " bytes that TusMaxSize allows", core->max_size);
+                         " bytes that TusMaxSize allows",
+                         core->max_size);
     }
     return NULL;
 }
@@ -81,8 +83,8 @@ static void note_upload(request_rec *r, const tus_upload_t *upload)
 static void log_created(request_rec *r, const tus_upload_t *upload)
 {
     const tus_record_t *record = upload->record;
-    const char *size = record->size == TUS_SIZE_UNKNOWN ? "deferred"
-                                                        : apr_off_t_toa(r->pool, record->size);
+    const char *size =
+        record->size == TUS_SIZE_UNKNOWN ? "deferred" : apr_off_t_toa(r->pool, record->size);
 
     ap_log_rerror(APLOG_MARK, APLOG_INFO, 0, r, "UploadCreated id=%s size=%s", record->id, size);
 }
@@ -152,7 +154,7 @@ static const tus_error_t *receive(request_rec *r, tus_upload_t *upload, tus_body
     tus_body_init(body, r, upload);
     *state = tus_body_receive(body);
     error = error_of(r, body, *state);
-    settled = upload->writer ? tus_append_end(upload) : NULL;
+    settled = tus_append_end(upload);
     log_ended(r, upload, reason_of(*state));
     note_upload(r, upload);
     if (*state != TUS_BODY_DONE) {
@@ -163,20 +165,13 @@ static const tus_error_t *receive(request_rec *r, tus_upload_t *upload, tus_body
 
 /* ---- OPTIONS ------------------------------------------------------------- */
 
-static const char *extensions(const tus_settings_t *settings, apr_pool_t *p)
-{
-    const tus_store_provider_t *store = settings->store.provider;
-
-    return apr_pstrcat(p, "creation,creation-with-upload,creation-defer-length",
-                       store && store->remove ? ",termination" : NULL, NULL);
-}
-
 static int handle_options(request_rec *r, const tus_request_t *request)
 {
     apr_off_t max_size = tus_config_max_size(request->settings);
 
     tus_answer_header(r, "Tus-Version", TUS_VERSION);
-    tus_answer_header(r, "Tus-Extension", extensions(request->settings, r->pool));
+    tus_answer_header(r, "Tus-Extension",
+                      tus_endpoint_extensions(request->settings->store.provider, r->pool));
     if (max_size) {
         tus_answer_header(r, "Tus-Max-Size", apr_off_t_toa(r->pool, max_size));
     }
@@ -186,8 +181,7 @@ static int handle_options(request_rec *r, const tus_request_t *request)
 /* ---- POST ---------------------------------------------------------------- */
 
 /* "The request MUST include one of": Upload-Length, or Upload-Defer-Length: 1. */
-static const tus_error_t *parse_size(const request_rec *r, const tus_core_t *core,
-                                     apr_off_t *size)
+static const tus_error_t *parse_size(const request_rec *r, const tus_core_t *core, apr_off_t *size)
 {
     const char *length = header_in(r, "Upload-Length");
     const char *defer = header_in(r, "Upload-Defer-Length");
@@ -229,8 +223,8 @@ static const tus_error_t *parse_creation(const request_rec *r, const tus_core_t 
     return check_body_limit(r, length);
 }
 
-static int answer_created(request_rec *r, const tus_request_t *request,
-                          const tus_upload_t *upload, int with_offset)
+static int answer_created(request_rec *r, const tus_request_t *request, const tus_upload_t *upload,
+                          int with_offset)
 {
     const char *location = apr_pstrcat(r->pool, request->base, upload->record->id, NULL);
 
@@ -265,7 +259,7 @@ static int create_with_data(request_rec *r, const tus_request_t *request, tus_up
 static int handle_post(request_rec *r, const tus_request_t *request, const tus_core_t *core)
 {
     apr_off_t length = body_length(r);
-    tus_creation_t creation = {0};
+    tus_creation_t creation = { 0 };
     tus_upload_t *upload;
     const tus_error_t *error = parse_creation(r, core, length, &creation);
 
@@ -290,9 +284,9 @@ static int handle_post(request_rec *r, const tus_request_t *request, const tus_c
 
 typedef struct patch_t {
     request_rec *r;
-    apr_off_t offset;         /* Upload-Offset */
-    apr_off_t body;           /* bytes that come, -1 if unknown */
-    const char *has_length;   /* Upload-Length, or NULL */
+    apr_off_t offset;       /* Upload-Offset */
+    apr_off_t body;         /* bytes that come, -1 if unknown */
+    const char *has_length; /* Upload-Length, or NULL */
     apr_off_t length;
 } patch_t;
 
@@ -330,8 +324,8 @@ static const tus_error_t *judge_patch(void *baton, const tus_upload_t *upload)
         return tus_error(p, TUS_ERR_MODIFY_FINAL, NULL);
     }
     if (patch->offset != upload->offset) {
-        return tus_error(p, TUS_ERR_MISMATCHED_OFFSET,
-                         "the upload is at offset %" APR_OFF_T_FMT, upload->offset);
+        return tus_error(p, TUS_ERR_MISMATCHED_OFFSET, "the upload is at offset %" APR_OFF_T_FMT,
+                         upload->offset);
     }
     if (patch->has_length && upload->record->size == TUS_SIZE_UNKNOWN) {
         room = patch->length - upload->offset;
@@ -344,7 +338,7 @@ static const tus_error_t *judge_patch(void *baton, const tus_upload_t *upload)
 
 static int handle_patch(request_rec *r, const tus_request_t *request, const tus_core_t *core)
 {
-    patch_t patch = {.r = r};
+    patch_t patch = { .r = r };
     tus_upload_t *upload;
     tus_body_t body;
     tus_body_e state = TUS_BODY_DONE;
@@ -397,8 +391,8 @@ static int handle_head(request_rec *r, const tus_request_t *request, const tus_c
         tus_answer_header(r, "Upload-Length", apr_off_t_toa(r->pool, record->size));
     }
     if (record->metadata || record->pairs) {
-        const char *metadata = record->metadata ? record->metadata
-                                                : tus_metadata_format(record->pairs, r->pool);
+        const char *metadata =
+            record->metadata ? record->metadata : tus_metadata_format(record->pairs, r->pool);
 
         if (metadata) {
             tus_answer_header(r, "Upload-Metadata", metadata);
@@ -441,14 +435,15 @@ typedef int (*deed_fn)(request_rec *r, const tus_request_t *request, const tus_c
 
 typedef struct method_t {
     const char *name;
-    int is_for_upload;    /* its URL names an upload; else the endpoint */
-    int needs_version;    /* a browser that follows a link says no version */
+    int is_for_upload; /* its URL names an upload; else the endpoint */
+    int needs_version; /* a browser that follows a link says no version */
     deed_fn deed;
 } method_t;
 
 static const method_t methods[] = {
-    {"POST", 0, 1, handle_post},     {"HEAD", 1, 1, handle_head}, {"PATCH", 1, 1, handle_patch},
-    {"DELETE", 1, 1, handle_delete}, {"GET", 1, 0, handle_get},
+    { "POST", 0, 1, handle_post },   { "HEAD", 1, 1, handle_head },
+    { "PATCH", 1, 1, handle_patch }, { "DELETE", 1, 1, handle_delete },
+    { "GET", 1, 0, handle_get },
 };
 
 #define METHOD_COUNT (sizeof(methods) / sizeof(methods[0]))
@@ -493,7 +488,9 @@ static const method_t *find_method(const request_rec *r, const tus_request_t *re
 
         if (strcmp(r->method, method->name) == 0) {
             return method->is_for_upload == (request->id != NULL)
-                    && is_offered(method, request->settings) ? method : NULL;
+                           && is_offered(method, request->settings)
+                       ? method
+                       : NULL;
         }
     }
     return NULL;

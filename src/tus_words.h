@@ -89,8 +89,9 @@ int tus_header_is_media_type(const char *value, const char *type);
 /* ---- ring 1: Upload-Metadata (tus_metadata.c) ---------------------------- */
 
 /**
- * Parses Upload-Metadata (tus 1.0, Creation). Strict: an empty, repeated or
- * non-ASCII-printable key, bad base64 and empty elements are refused.
+ * Parses Upload-Metadata (tus 1.0, Creation). Strict: an empty or repeated key,
+ * one with control characters or that is not UTF-8, bad base64 and empty
+ * elements are refused, and a header of more than 64 KiB.
  * @param pairs set to an array of tus_pair_t, allocated from p
  * @return NULL, or TUS_ERR_INVALID_METADATA with a sentence that names the key
  */
@@ -127,7 +128,11 @@ int tus_id_is_valid(const char *id);
 apr_status_t tus_record_parse(tus_record_t **record, const char *json, apr_size_t len,
                               apr_pool_t *p);
 
-/** The JSON of a record. A metadata value that is not UTF-8 has U+FFFD in its place. */
+/**
+ * The JSON of a record. A metadata value that is not UTF-8 has U+FFFD in its place.
+ * @return APR_SUCCESS; APR_EINVAL for what could not be read back: a bad id, a
+ *         record of ours without `created`, or more than TUS_RECORD_MAX
+ */
 apr_status_t tus_record_format(const tus_record_t *record, const char **json, apr_size_t *len,
                                apr_pool_t *p);
 
@@ -264,8 +269,7 @@ apr_status_t tus_journal_carry(const char *path, const apr_array_header_t *noted
  * @param offset where to start; set to where to go on, the same at the end
  * @param noted the ids, each once; allocated from p; may be empty before the end
  */
-apr_status_t tus_journal_read(int fd, apr_off_t *offset, apr_array_header_t **noted,
-                              apr_pool_t *p);
+apr_status_t tus_journal_read(int fd, apr_off_t *offset, apr_array_header_t **noted, apr_pool_t *p);
 
 /**
  * Hands all that was noted to fn, and forgets it but for what is to be carried.
@@ -387,6 +391,8 @@ apr_size_t tus_lock_shm_size(unsigned entries, unsigned processes);
  * Puts an empty table into zeroed shared memory. Once, before any fork: it
  * makes one event descriptor per process slot, which the children inherit.
  * @param p owns the descriptors
+ * @return APR_SUCCESS; APR_EINVAL for no entries or processes, or too little memory; or what
+ *         the system said
  */
 apr_status_t tus_lock_shm_init(void *base, apr_size_t size, unsigned entries, unsigned processes,
                                apr_pool_t *p);
@@ -394,8 +400,11 @@ apr_status_t tus_lock_shm_init(void *base, apr_size_t size, unsigned entries, un
 /**
  * Attaches this process to the table.
  * @param mutex guards it, held for memory operations only
- * @param p owns the result and this process's slot
- * @return APR_SUCCESS; TUS_EDAMAGED if the memory holds another layout
+ * @param p owns the result and this process's slot, and outlives every lock. The result
+ *        serves all threads of this process, and no process that is forked from it; a lock
+ *        belongs to one thread at a time.
+ * @return APR_SUCCESS; TUS_EDAMAGED if the memory holds another layout; APR_ENOSPC if there
+ *         are as many processes already; or what the mutex said
  */
 apr_status_t tus_lock_shm_attach(tus_locks_t **locks, void *base, apr_size_t size,
                                  apr_global_mutex_t *mutex, apr_pool_t *p);

@@ -1,0 +1,262 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+
+#include "suites.h"
+#include "tus_words.h"
+
+#include <apr_strings.h>
+
+#include <stdlib.h>
+#include <string.h>
+
+#define COUNT(array) ((int)(sizeof(array) / sizeof((array)[0])))
+
+#define CREATED APR_INT64_C(1795356600123456)
+
+static apr_status_t parse(tus_entry_t *entry, const char *json)
+{
+    apr_size_t len = strlen(json);
+    char *copy = exact_copy(json, len);
+    apr_status_t rv = tus_entry_parse(entry, copy, len, unit_pool);
+
+    memset(copy, '#', len);
+    free(copy);
+    return rv;
+}
+
+static const char *format(const tus_entry_t *entry)
+{
+    const char *json = NULL;
+    apr_size_t len = 0;
+
+    ck_assert_int_eq(tus_entry_format(entry, &json, &len, unit_pool), APR_SUCCESS);
+    ck_assert_uint_eq(strlen(json), len);
+    ck_assert_uint_lt(len, 900);
+    return json;
+}
+
+/* That many times the same text. */
+static char *repeat(const char *text, int times)
+{
+    apr_array_header_t *all = apr_array_make(unit_pool, times, sizeof(const char *));
+
+    while (times-- > 0) {
+        APR_ARRAY_PUSH(all, const char *) = text;
+    }
+    return apr_array_pstrcat(unit_pool, all, '\0');
+}
+
+static tus_entry_t full(void)
+{
+    tus_entry_t entry = { "user-7/a", 10, CREATED, CREATED + 5, 1, 1, "alice", "report.pdf" };
+
+    return entry;
+}
+
+START_TEST(entry_round_trips)
+{
+    tus_entry_t entry = full(), again;
+
+    ck_assert_str_eq(format(&entry),
+                     "{\"v\":1,\"id\":\"user-7/a\",\"size\":10,\"created\":1795356600123456,"
+                     "\"finished\":1795356600123461,\"partial\":true,\"final\":true,"
+                     "\"owner\":\"alice\",\"filename\":\"report.pdf\"}");
+    ck_assert_int_eq(parse(&again, format(&entry)), APR_SUCCESS);
+    ck_assert_str_eq(again.id, entry.id);
+    ck_assert_int_eq(again.size, entry.size);
+    ck_assert_int_eq(again.created, entry.created);
+    ck_assert_int_eq(again.finished, entry.finished);
+    ck_assert(again.is_partial && again.is_final);
+    ck_assert_str_eq(again.owner, "alice");
+    ck_assert_str_eq(again.filename, "report.pdf");
+}
+END_TEST
+
+START_TEST(bare_entry_round_trips)
+{
+    tus_entry_t entry = { "a", TUS_SIZE_UNKNOWN, 0, 0, 0, 0, NULL, NULL };
+    tus_entry_t again = full();
+
+    ck_assert_str_eq(format(&entry), "{\"v\":1,\"id\":\"a\"}");
+    ck_assert_int_eq(parse(&again, format(&entry)), APR_SUCCESS);
+    ck_assert_int_eq(again.size, TUS_SIZE_UNKNOWN);
+    ck_assert_int_eq(again.created, 0);
+    ck_assert_int_eq(again.finished, 0);
+    ck_assert(!again.is_partial && !again.is_final);
+    ck_assert_ptr_null(again.owner);
+    ck_assert_ptr_null(again.filename);
+}
+END_TEST
+
+START_TEST(empty_upload_has_a_size)
+{
+    tus_entry_t entry = { "a", 0, CREATED, 0, 0, 0, NULL, NULL }, again;
+
+    ck_assert_int_eq(parse(&again, format(&entry)), APR_SUCCESS);
+    ck_assert_int_eq(again.size, 0);
+}
+END_TEST
+
+static const char *const texts[] = {
+    "a",    "\"",   "\\",    "\x01", "\x7f", "\xc3\xaf", "\xe2\x82\xac", "\xf0\x9f\x98\x80",
+    "\xff", "\x80", "a\xff",
+};
+
+START_TEST(entry_is_always_short)
+{
+    static const int lengths[] = { 1, 49, 50, 51, 66, 67, 100, 199, 200, 201, 1000, 50000 };
+    tus_entry_t entry = {
+        repeat("i", 32), APR_INT64_MAX, APR_INT64_MAX, APR_INT64_MAX, 1, 1, NULL, NULL
+    };
+    tus_entry_t again;
+    int i, j;
+
+    for (i = 0; i < COUNT(lengths); i++) {
+        for (j = 0; j < COUNT(lengths); j++) {
+            entry.filename = repeat(texts[_i], lengths[i]);
+            entry.owner = repeat(texts[_i], lengths[j]);
+            ck_assert_int_eq(parse(&again, format(&entry)), APR_SUCCESS);
+            ck_assert_str_eq(again.id, entry.id);
+            ck_assert_int_eq(again.size, APR_INT64_MAX);
+        }
+    }
+}
+END_TEST
+
+START_TEST(filename_is_cut_between_characters)
+{
+    tus_entry_t entry = full(), again;
+
+    entry.filename = repeat("a", 201);
+    ck_assert_int_eq(parse(&again, format(&entry)), APR_SUCCESS);
+    ck_assert_str_eq(again.filename, repeat("a", 200));
+    entry.filename = repeat("\xe2\x82\xac", 70); /* 210 bytes */
+    ck_assert_int_eq(parse(&again, format(&entry)), APR_SUCCESS);
+    ck_assert_str_eq(again.filename, repeat("\xe2\x82\xac", 66));
+}
+END_TEST
+
+START_TEST(long_owner_is_dropped)
+{
+    tus_entry_t entry = full(), again;
+
+    entry.owner = repeat("a", 200);
+    ck_assert_int_eq(parse(&again, format(&entry)), APR_SUCCESS);
+    ck_assert_str_eq(again.owner, entry.owner);
+    entry.owner = repeat("a", 201);
+    ck_assert_int_eq(parse(&again, format(&entry)), APR_SUCCESS);
+    ck_assert_ptr_null(again.owner);
+}
+END_TEST
+
+START_TEST(long_id_displaces_the_rest)
+{
+    const char *segment = repeat("i", 199);
+    tus_entry_t entry = full(), again;
+    const char *json = NULL;
+    apr_size_t len = 0;
+
+    entry.owner = repeat("o", 200);
+    entry.filename = repeat("f", 200);
+    entry.id = apr_pstrcat(unit_pool, segment, "/", segment, "/", segment, NULL);
+    ck_assert_int_eq(parse(&again, format(&entry)), APR_SUCCESS);
+    ck_assert_str_eq(again.id, entry.id);
+    entry.id = apr_pstrcat(unit_pool, entry.id, "/", segment, "/", segment, NULL);
+    ck_assert(tus_id_is_valid(entry.id));
+    ck_assert_int_eq(tus_entry_format(&entry, &json, &len, unit_pool), TUS_EDAMAGED);
+    entry.id = "../a";
+    ck_assert_int_eq(tus_entry_format(&entry, &json, &len, unit_pool), TUS_EDAMAGED);
+    ck_assert_ptr_null(json);
+}
+END_TEST
+
+static const char *const damaged[] = {
+    "",
+    "{}",
+    "[]",
+    "{\"id\":\"a\"}",
+    "{\"v\":1}",
+    "{\"v\":2,\"id\":\"a\"}",
+    "{\"v\":\"1\",\"id\":\"a\"}",
+    "{\"v\":1,\"id\":\"a\"",
+    "{\"v\":1,\"id\":\"a\"}x",
+    "{\"v\":1,\"v\":1,\"id\":\"a\"}",
+    "{\"v\":1,\"id\":\"../a\"}",
+    "{\"v\":1,\"id\":null}",
+    "{\"v\":1,\"id\":\"a\",\"size\":-1}",
+    "{\"v\":1,\"id\":\"a\",\"size\":9223372036854775808}",
+    "{\"v\":1,\"id\":\"a\",\"size\":1.5}",
+    "{\"v\":1,\"id\":\"a\",\"size\":null}",
+    "{\"v\":1,\"id\":\"a\",\"created\":-1}",
+    "{\"v\":1,\"id\":\"a\",\"created\":\"2026\"}",
+    "{\"v\":1,\"id\":\"a\",\"finished\":true}",
+    "{\"v\":1,\"id\":\"a\",\"partial\":1}",
+    "{\"v\":1,\"id\":\"a\",\"final\":\"\"}",
+    "{\"v\":1,\"id\":\"a\",\"owner\":1}",
+    "{\"v\":1,\"id\":\"a\",\"owner\":\"a\\u0000b\"}",
+    "{\"v\":1,\"id\":\"a\",\"filename\":[]}",
+    "{\"v\":1,\"id\":\"a\",\"filename\":\"\xff\"}",
+};
+
+START_TEST(damaged_entry_is_refused)
+{
+    tus_entry_t entry;
+
+    ck_assert_int_eq(parse(&entry, damaged[_i]), TUS_EDAMAGED);
+}
+END_TEST
+
+START_TEST(long_entry_is_refused)
+{
+    const char *json = "{\"v\":1,\"id\":\"a\"}";
+    tus_entry_t entry;
+
+    ck_assert_int_eq(parse(&entry, apr_pstrcat(unit_pool, json, repeat(" ", 899 - 16), NULL)),
+                     APR_SUCCESS);
+    ck_assert_int_eq(parse(&entry, apr_pstrcat(unit_pool, json, repeat(" ", 900 - 16), NULL)),
+                     TUS_EDAMAGED);
+}
+END_TEST
+
+START_TEST(entry_of_a_record)
+{
+    tus_record_t record = { "a",  7,    NULL, NULL, 1,       0,           NULL,
+                            NULL, NULL, NULL, 1,    CREATED, CREATED + 1, "alice" };
+    tus_entry_t entry;
+
+    ck_assert_ptr_null(tus_metadata_parse("filename YS50eHQ=", &record.pairs, unit_pool));
+    tus_entry_of_record(&entry, &record, unit_pool);
+    ck_assert_str_eq(entry.id, "a");
+    ck_assert_int_eq(entry.size, 7);
+    ck_assert_int_eq(entry.created, CREATED);
+    ck_assert_int_eq(entry.finished, CREATED + 1);
+    ck_assert_int_eq(entry.is_partial, 1);
+    ck_assert_int_eq(entry.is_final, 0);
+    ck_assert_str_eq(entry.owner, "alice");
+    ck_assert_str_eq(entry.filename, "a.txt");
+
+    ck_assert_ptr_null(tus_metadata_parse("filename", &record.pairs, unit_pool));
+    tus_entry_of_record(&entry, &record, unit_pool);
+    ck_assert_ptr_null(entry.filename);
+    record.pairs = NULL;
+    tus_entry_of_record(&entry, &record, unit_pool);
+    ck_assert_ptr_null(entry.filename);
+}
+END_TEST
+
+Suite *entry_suite(void)
+{
+    Suite *suite = suite_create("entry");
+    TCase *tcase = add_case(suite, "entry");
+
+    tcase_add_test(tcase, entry_round_trips);
+    tcase_add_test(tcase, bare_entry_round_trips);
+    tcase_add_test(tcase, empty_upload_has_a_size);
+    tcase_add_loop_test(tcase, entry_is_always_short, 0, COUNT(texts));
+    tcase_add_test(tcase, filename_is_cut_between_characters);
+    tcase_add_test(tcase, long_owner_is_dropped);
+    tcase_add_test(tcase, long_id_displaces_the_rest);
+    tcase_add_loop_test(tcase, damaged_entry_is_refused, 0, COUNT(damaged));
+    tcase_add_test(tcase, long_entry_is_refused);
+    tcase_add_test(tcase, entry_of_a_record);
+    return suite;
+}

@@ -1,0 +1,50 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+
+/**
+ * suites.h: the unit tests, one suite a file.
+ *
+ * check_NAME.c has `Suite *NAME_suite(void)` and a line in TUS_SUITES below.
+ */
+#ifndef SUITES_H
+#define SUITES_H
+
+#include <check.h>
+
+#include <apr_pools.h>
+
+/* clang-format off */
+#define TUS_SUITES(SUITE) \
+    SUITE(error) \
+    SUITE(header) \
+    SUITE(metadata) \
+    SUITE(id) \
+    SUITE(record) \
+    SUITE(entry) \
+    SUITE(disposition) \
+    SUITE(beneath) \
+    SUITE(store_file) \
+    SUITE(disk) \
+    SUITE(lock) \
+    SUITE(meta) \
+    SUITE(journal) \
+    SUITE(index) \
+    SUITE(rebuild) \
+    SUITE(state) \
+    SUITE(core) \
+    SUITE(hold)
+/* clang-format on */
+
+#define DECLARE_SUITE(name) Suite *name##_suite(void);
+TUS_SUITES(DECLARE_SUITE)
+#undef DECLARE_SUITE
+
+/** A pool for each test, destroyed with all that was made from it. */
+extern apr_pool_t *unit_pool;
+
+/** Adds a test case of that name to the suite, with the pool as its fixture. */
+TCase *add_case(Suite *suite, const char *name);
+
+/** A copy that ends where its memory ends, so that reading beyond it shows. Free it with free(). */
+char *exact_copy(const char *bytes, apr_size_t len);
+
+#endif /* SUITES_H */
