@@ -72,14 +72,16 @@ static void log_error(request_rec *r, const tus_error_t *error)
 {
     const tus_request_t *request = tus_mount_of(r);
     const char *id = request->id ? request->id : "-";
+    const char *reason = tus_error_reason(error->rv);
 
     if (!error->detail) {
         ap_log_rerror(APLOG_MARK, APLOG_INFO, error->rv, r, "%s: %s (id=%s)", error->code,
                       error->message, id);
         return;
     }
-    ap_log_rerror(APLOG_MARK, APLOG_ERR, error->rv, r, "%s: %s (id=%s)%s", error->code,
-                  error->detail, id, explain_store(r, request));
+    ap_log_rerror(APLOG_MARK, APLOG_ERR, reason ? APR_SUCCESS : error->rv, r,
+                  "%s: %s%s%s (id=%s)%s", error->code, error->detail, reason ? ": " : "",
+                  reason ? reason : "", id, explain_store(r, request));
 }
 
 /*

@@ -39,14 +39,14 @@ static apr_status_t refusal(int error)
     return error == ELOOP || error == ENOTDIR ? TUS_EREFUSED : error;
 }
 
-/* Beneath a plain file there is nothing; all else in the place of a directory was planted. */
+/* A plain file in the place of a directory is an honest mistake; all else was planted. */
 static apr_status_t not_entered(int at, const char *segment, int error)
 {
     struct stat st;
 
     if (error == ENOTDIR && fstatat(at, segment, &st, AT_SYMLINK_NOFOLLOW) == 0
         && S_ISREG(st.st_mode)) {
-        return APR_ENOENT;
+        return ENOTDIR;
     }
     return refusal(error);
 }
@@ -94,7 +94,7 @@ apr_status_t tus_beneath_dir(int dir, const char *path, int *fd)
 {
     char leaf[NAME_MAX + 1];
     apr_status_t rv;
-    int parent, error;
+    int parent;
 
     if (dir == -1) {
         *fd = open(path, DIR_FLAGS);
@@ -105,9 +105,9 @@ apr_status_t tus_beneath_dir(int dir, const char *path, int *fd)
         return rv;
     }
     *fd = openat(parent, leaf, DIR_FLAGS | O_NOFOLLOW);
-    error = errno;
+    rv = *fd < 0 ? not_entered(parent, leaf, errno) : APR_SUCCESS;
     close_parent(dir, parent);
-    return *fd < 0 ? refusal(error) : APR_SUCCESS;
+    return rv;
 }
 
 /* A file that somebody else can reach by another name, or that is none, is not ours. */

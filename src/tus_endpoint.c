@@ -25,13 +25,6 @@ void tus_endpoint_announce(server_rec *s, apr_pool_t *p)
     }
 }
 
-static const tus_error_t *no_store(apr_pool_t *p)
-{
-    return tus_error_system(p, APR_EGENERAL,
-                            "TusEngine is On for this URL, but no TusStore is said for it;"
-                            " add: TusStore file /path/of/a/directory");
-}
-
 static const tus_error_t *open_store(tus_store_t **store, const tus_settings_t *settings,
                                      apr_pool_t *p)
 {
@@ -40,21 +33,18 @@ static const tus_error_t *open_store(tus_store_t **store, const tus_settings_t *
     const char *why;
     apr_status_t rv;
 
-    if (!spec->provider) {
-        return no_store(p);
-    }
     if (!tus_place_of_store(settings, &place, &why, p)) {
-        return tus_error_system(p, TUS_EREFUSED, "%s", why);
+        return tus_error_system(p, APR_SUCCESS, "%s", why);
     }
     rv = spec->provider->open(store, &place, settings->file_mode, p);
     if (rv == TUS_EREFUSED) {
-        return tus_error_system(p, rv,
+        return tus_error_system(p, APR_SUCCESS,
                                 "TusStore %s (%s) is not opened: a part of its path is a symbolic"
                                 " link, or was replaced",
                                 spec->path, spec->where);
     }
     if (rv != APR_SUCCESS) {
-        return tus_error_system(p, rv, "%s", tus_check_explain("TusStore", spec->path, rv, p));
+        return tus_error_system(p, rv, "cannot open the store");
     }
     return NULL;
 }
@@ -69,7 +59,7 @@ static const tus_error_t *find_state(const char **dir, tus_store_t *store, const
     tus_state_t *state = tus_shared_state(&rv, &why);
 
     if (!state) {
-        return tus_error_system(p, rv, "%s", why);
+        return tus_error_system(p, APR_SUCCESS, "%s", why);
     }
     known.provider = store->provider->name;
     known.driver = driver;
@@ -136,7 +126,7 @@ const tus_error_t *tus_endpoint_open(tus_core_t **result, const tus_settings_t *
     }
     core = make_core(settings, store, p);
     if (!core->locks) {
-        return tus_error_system(p, APR_EGENERAL,
+        return tus_error_system(p, APR_SUCCESS,
                                 "the lock table is missing; the log tells why at the server's"
                                 " start");
     }
@@ -173,5 +163,5 @@ apr_status_t tus_endpoint_reopen(tus_core_t **core, const tus_state_store_t *kno
         return APR_EGENERAL;
     }
     error = open_meta(&(*core)->meta, store, &settings, p);
-    return error ? error->rv : APR_SUCCESS;
+    return error ? APR_EGENERAL : APR_SUCCESS;
 }

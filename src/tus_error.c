@@ -123,3 +123,15 @@ const tus_error_t *tus_error_system(apr_pool_t *p, apr_status_t rv, const char *
     va_end(args);
     return error;
 }
+
+const char *tus_error_reason(apr_status_t rv)
+{
+    switch (rv) {
+    case TUS_EDAMAGED:
+        return "it is damaged";
+    case TUS_EREFUSED:
+        return "it is no regular file with one link beneath the store";
+    default:
+        return NULL;
+    }
+}

@@ -27,7 +27,11 @@ static void settle_store(server_rec *s, const tus_state_store_t *known, apr_pool
         return;
     }
     rv = tus_settle(core, BUDGET, p);
-    if (rv != APR_SUCCESS && !APR_STATUS_IS_INCOMPLETE(rv)) {
+    if (rv == TUS_EDAMAGED) {
+        ap_log_error(APLOG_MARK, APLOG_INFO, 0, s, "the index of store %s is made anew",
+                     known->path);
+    }
+    else if (rv != APR_SUCCESS && !APR_STATUS_IS_INCOMPLETE(rv) && !APR_STATUS_IS_EBUSY(rv)) {
         ap_log_error(APLOG_MARK, APLOG_ERR, rv, s,
                      "the index of store %s cannot be brought up to date in TusStateDir/%s",
                      known->path, known->name);

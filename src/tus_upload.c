@@ -38,7 +38,7 @@ static const tus_error_t *load_record(tus_upload_t *upload, const char *id)
     tus_meta_t *meta = upload->core->meta;
     apr_status_t rv = meta->provider->get(meta, id, &upload->record, upload->pool);
 
-    if (APR_STATUS_IS_ENOENT(rv)) {
+    if (APR_STATUS_IS_ENOENT(rv) || APR_STATUS_IS_ENOTDIR(rv)) { /* or what an upload is below */
         return not_found(upload->pool);
     }
     if (rv == APR_SUCCESS && upload->record->finished && upload->record->size == TUS_SIZE_UNKNOWN) {

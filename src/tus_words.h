@@ -68,6 +68,9 @@ const tus_error_t *tus_error(apr_pool_t *p, tus_err_e err, const char *format, .
 const tus_error_t *tus_error_system(apr_pool_t *p, apr_status_t rv, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
+/** What TUS_EDAMAGED and TUS_EREFUSED mean, in words; NULL for the system's own statuses. */
+const char *tus_error_reason(apr_status_t rv);
+
 /* ---- ring 1: header grammar (tus_header.c) ------------------------------- */
 
 /** The protocol version spoken. */
@@ -176,7 +179,7 @@ const char *tus_path_trim(const char *path, apr_pool_t *p);
  * @param dir where a relative path starts, or -1
  * @param path for a `dir` other than -1: no segment may be a symbolic link,
  *        `.`, `..` or empty
- * @return APR_SUCCESS; TUS_EREFUSED; or what the system said
+ * @return APR_SUCCESS; TUS_EREFUSED; ENOTDIR for a plain file; or what the system said
  */
 apr_status_t tus_beneath_dir(int dir, const char *path, int *fd);
 

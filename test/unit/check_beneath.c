@@ -149,7 +149,8 @@ START_TEST(missing_directory_is_not_found)
 }
 END_TEST
 
-START_TEST(nothing_is_beneath_a_file)
+/* An honest mistake, not a plant. */
+START_TEST(file_is_no_directory)
 {
     static const char *const paths[] = { "a/b/file/", "a/b/file/file", "a/b/file/file/file" };
     struct stat st;
@@ -157,12 +158,13 @@ START_TEST(nothing_is_beneath_a_file)
 
     make_tree();
     for (i = 0; i < COUNT(paths); i++) {
-        ck_assert(APR_STATUS_IS_ENOENT(tus_beneath_open(dir, paths[i], O_RDWR, 0, &fd)));
-        ck_assert(APR_STATUS_IS_ENOENT(tus_beneath_open(dir, paths[i], O_RDWR | O_CREAT, RW, &fd)));
-        ck_assert(APR_STATUS_IS_ENOENT(tus_beneath_stat(dir, paths[i], &st)));
-        ck_assert(APR_STATUS_IS_ENOENT(tus_beneath_dir(dir, paths[i], &fd)));
-        ck_assert_int_eq(tus_beneath_remove(dir, paths[i]), APR_SUCCESS);
+        ck_assert(APR_STATUS_IS_ENOTDIR(tus_beneath_open(dir, paths[i], O_RDWR, 0, &fd)));
+        ck_assert(
+            APR_STATUS_IS_ENOTDIR(tus_beneath_open(dir, paths[i], O_RDWR | O_CREAT, RW, &fd)));
+        ck_assert(APR_STATUS_IS_ENOTDIR(tus_beneath_stat(dir, paths[i], &st)));
+        ck_assert(APR_STATUS_IS_ENOTDIR(tus_beneath_dir(dir, paths[i], &fd)));
     }
+    ck_assert(APR_STATUS_IS_ENOTDIR(tus_beneath_dir(dir, "a/b/file", &fd)));
     ck_assert_str_eq(scratch_get("a/b/file"), "text");
 }
 END_TEST
@@ -200,8 +202,7 @@ END_TEST
 
 START_TEST(dir_that_is_none_is_refused)
 {
-    static const char *const paths[] = { "a/link",     "a/up",     "a/self",
-                                         "a/dangling", "a/b/file", "a/fifo" };
+    static const char *const paths[] = { "a/link", "a/up", "a/self", "a/dangling", "a/fifo" };
     int i, fd;
 
     make_tree();
@@ -209,6 +210,7 @@ START_TEST(dir_that_is_none_is_refused)
     for (i = 0; i < COUNT(paths); i++) {
         ck_assert_int_eq(tus_beneath_dir(dir, paths[i], &fd), TUS_EREFUSED);
     }
+    ck_assert_int_eq(tus_beneath_dir(dir, "a/b/file", &fd), ENOTDIR);
 }
 END_TEST
 
@@ -452,7 +454,7 @@ Suite *beneath_suite(void)
     tcase_add_loop_test(tcase, path_is_refused, 0, COUNT(refused_paths));
     tcase_add_test(tcase, path_goes_through_directories);
     tcase_add_test(tcase, missing_directory_is_not_found);
-    tcase_add_test(tcase, nothing_is_beneath_a_file);
+    tcase_add_test(tcase, file_is_no_directory);
     tcase_add_test(tcase, dir_of_the_administrator_is_opened_as_it_stands);
     tcase_add_test(tcase, dir_beneath_is_opened);
     tcase_add_test(tcase, dir_that_is_none_is_refused);

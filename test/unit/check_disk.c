@@ -214,6 +214,21 @@ START_TEST(directory_of_tusd_is_adopted)
 }
 END_TEST
 
+/* An id may have segments, and a client may make one up from another. */
+START_TEST(nothing_is_found_beneath_an_upload)
+{
+    const char *id = make_upload(8, "four");
+    const char *beneath = apr_pstrcat(unit_pool, id, "/x", NULL);
+    tus_upload_t *upload;
+
+    ck_error(tus_upload_find(&upload, &core, beneath, unit_pool), TUS_ERR_UPLOAD_NOT_FOUND,
+             APR_SUCCESS);
+    ck_error(tus_upload_hold(&upload, &core, beneath, NULL, NULL, unit_pool),
+             TUS_ERR_UPLOAD_NOT_FOUND, APR_SUCCESS);
+    ck_nothing_held();
+}
+END_TEST
+
 /* In the place of ID.info. */
 START_TEST(planted_record_is_an_error)
 {
@@ -465,6 +480,7 @@ Suite *disk_suite(void)
     tcase_add_test(tcase, directory_of_tusd_is_adopted);
     tcase_add_loop_test(tcase, planted_record_is_an_error, 0, PLANT_COUNT);
     tcase_add_loop_test(tcase, record_planted_under_a_writer_is_an_error, 0, PLANT_COUNT);
+    tcase_add_test(tcase, nothing_is_found_beneath_an_upload);
     tcase_add_test(tcase, unreadable_record_is_an_error);
 
     tcase = add_core_case(suite, "killed");

@@ -166,17 +166,18 @@ START_TEST(place_beneath_a_root)
     ck_lies_in(&place, "site/up");
     place = beneath_site("none");
     ck_assert(APR_STATUS_IS_ENOENT(file->open(&found, &place, RW, unit_pool)));
+    place = beneath_site("file");
+    ck_assert(APR_STATUS_IS_ENOTDIR(file->open(&found, &place, RW, unit_pool)));
     place = beneath_site("file/x");
-    ck_assert(APR_STATUS_IS_ENOENT(file->open(&found, &place, RW, unit_pool)));
+    ck_assert(APR_STATUS_IS_ENOTDIR(file->open(&found, &place, RW, unit_pool)));
     place.root = scratch_path("none");
     ck_assert(APR_STATUS_IS_ENOENT(file->open(&found, &place, RW, unit_pool)));
 }
 END_TEST
 
 static const char *const refused_places[] = {
-    "",         "..",         "../store", "/",    "/tmp",       "up/..",
-    "up/../up", "up//loads",  "./up",     "up/.", "up/loads/",  "link",
-    "out",      "link/loads", "up/link",  "file", "../site/up",
+    "",     "..",   "../store",  "/",    "/tmp", "up/..",      "up/../up", "up//loads",
+    "./up", "up/.", "up/loads/", "link", "out",  "link/loads", "up/link",  "../site/up",
 };
 
 START_TEST(place_is_refused)
