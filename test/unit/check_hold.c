@@ -423,14 +423,18 @@ END_TEST
 
 START_TEST(upload_of_tusd_is_continued)
 {
+    const char *json = tusd_record("a", SIZE_8);
     tus_upload_t *upload;
 
-    plant("a", tusd_record("a", SIZE_8), "four");
+    plant("a", json, "four");
     upload = ck_hold("a");
     ck_assert(!tus_upload_is_finished(upload));
     ck_append(upload, "mo");
     ck_ok(tus_append_end(upload));
     tus_upload_release(upload);
+    if (strcmp(record_json("a"), json) != 0) { /* the index is to hear of it */
+        ck_assert_int_ge(calls_of("note-change"), 1);
+    }
     upload = ck_hold("a");
     ck_append(upload, "re");
     ck_ok(tus_append_end(upload));

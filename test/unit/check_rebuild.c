@@ -308,10 +308,31 @@ END_TEST
 
 /* ---- crashes ------------------------------------------------------------- */
 
+/* settle() without Check, whose messages a process that is killed would leave torn. */
+static tus_settled_e settle_quietly(void *baton, const char *id, int created, tus_record_t **record,
+                                    apr_pool_t *p)
+{
+    (void)baton;
+    (void)created;
+    return tus_meta_dbm.get(meta, id, record, p) == APR_SUCCESS ? TUS_SETTLED_KEEP
+                                                                : TUS_SETTLED_GONE;
+}
+
+static void fold_for_ever(void)
+{
+    apr_pool_t *p;
+
+    apr_pool_create(&p, unit_pool);
+    for (;;) {
+        apr_pool_clear(p);
+        tus_meta_dbm.fold(meta, settle_quietly, NULL, 0, NULL, p);
+        tus_meta_dbm.note(meta, "upload-0", TUS_NOTE_CHANGE);
+    }
+}
+
 /* A folder is killed at any instruction; what it leaves, the next one brings to an end. */
 START_TEST(test_kill_the_folder)
 {
-    unsigned delay = 200;
     int round, status;
 
     for (round = 0; round < 25; round++) {
@@ -323,12 +344,9 @@ START_TEST(test_kill_the_folder)
         }
         pid = fork();
         if (pid == 0) {
-            for (;;) {
-                fold_for(0);
-                tus_meta_dbm.note(meta, name_of(0), TUS_NOTE_CHANGE);
-            }
+            fold_for_ever();
         }
-        usleep(delay * (unsigned)(round + 1));
+        usleep(200 * (unsigned)(round + 1));
         kill(pid, SIGKILL);
         ck_assert_int_eq(waitpid(pid, &status, 0), pid);
         ck_assert(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);

@@ -2,13 +2,13 @@
 
 #include "scratch.h"
 
-#include <apr_file_io.h>
 #include <apr_strings.h>
 
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
+#include <limits.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -24,26 +24,12 @@
 
 const char *scratch;
 
-static char *root;    /* the same */
-static char *mounted; /* in it, or NULL */
+static char base[PATH_MAX]; /* of the running test case */
+static char *root;          /* the same, resolved */
+static char *mounted;       /* in scratch, or NULL */
 static mode_t old_umask;
 
 /* ---- fixture ------------------------------------------------------------- */
-
-static void setup(void)
-{
-    const char *base;
-    char *path;
-
-    ck_assert_int_eq(apr_temp_dir_get(&base, unit_pool), APR_SUCCESS);
-    path = apr_pstrcat(unit_pool, base, "/tus-unit-XXXXXX", NULL);
-    ck_assert_ptr_nonnull(mkdtemp(path));
-    root = realpath(path, NULL);
-    ck_assert_ptr_nonnull(root);
-    scratch = root;
-    mounted = NULL;
-    old_umask = umask(022);
-}
 
 static int remove_entry(const char *path, const struct stat *st, int type, struct FTW *ftw)
 {
@@ -51,6 +37,39 @@ static int remove_entry(const char *path, const struct stat *st, int type, struc
     (void)type;
     (void)ftw;
     return remove(path);
+}
+
+static int remove_all(const char *path)
+{
+    return nftw(path, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
+}
+
+/* Around all tests of a case, not in their processes: what a failed test leaves goes too. */
+static void make_base(void)
+{
+    const char *temp = getenv("TMPDIR");
+
+    snprintf(base, sizeof(base), "%s/tus-unit-XXXXXX", temp ? temp : "/tmp");
+    if (!mkdtemp(base)) {
+        perror(base);
+        exit(EXIT_FAILURE);
+    }
+}
+
+static void remove_base(void)
+{
+    remove_all(base);
+}
+
+static void setup(void)
+{
+    root = realpath(base, NULL);
+    ck_assert_ptr_nonnull(root);
+    scratch = apr_pstrcat(unit_pool, root, "/test", NULL);
+    remove_all(scratch); /* of a test that failed */
+    ck_assert_int_eq(mkdir(scratch, 0700), 0);
+    mounted = NULL;
+    old_umask = umask(022);
 }
 
 static void teardown(void)
@@ -61,7 +80,7 @@ static void teardown(void)
         ck_assert_int_eq(umount2(mounted, MNT_DETACH), 0);
         free(mounted);
     }
-    ck_assert_int_eq(nftw(root, remove_entry, 16, FTW_DEPTH | FTW_PHYS), 0);
+    ck_assert_int_eq(remove_all(scratch), 0);
     free(root);
     scratch = root = NULL;
 }
@@ -70,6 +89,7 @@ TCase *add_scratch_case(Suite *suite, const char *name)
 {
     TCase *tcase = add_case(suite, name);
 
+    tcase_add_unchecked_fixture(tcase, make_base, remove_base);
     tcase_add_checked_fixture(tcase, setup, teardown);
     return tcase;
 }

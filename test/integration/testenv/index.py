@@ -1,0 +1,26 @@
+"""What the metadata index holds, as the dump tool prints it."""
+import json
+import os
+import subprocess
+from pathlib import Path
+
+BESIDE = Path(__file__).resolve().parents[2] / 'tus_index_dump'
+TOOL = Path(os.environ.get('TUS_INDEX_DUMP', BESIDE))
+
+
+def state_of_store(server):
+    """The one directory that TusStateDir has for the one store of a server."""
+    found = [path for path in server.state_dir.iterdir() if path.is_dir()]
+    assert len(found) == 1, f'in {server.state_dir}: {[path.name for path in found]}'
+    return found[0]
+
+
+def dump(state, driver='sdbm'):
+    """The entries by id. An index that does not exist yet has none."""
+    assert TOOL.exists(), f'{TOOL} is missing: build it, or set TUS_INDEX_DUMP'
+    result = subprocess.run([TOOL, state, driver], capture_output=True, text=True, check=False)
+    assert result.returncode in (0, 1), f'{TOOL.name}: {result.stderr}'
+    entries = [json.loads(line) for line in result.stdout.splitlines()]
+    by_id = {entry['id']: entry for entry in entries}
+    assert len(by_id) == len(entries), 'an id twice'
+    return by_id

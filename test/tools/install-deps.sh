@@ -1,0 +1,120 @@
+#!/bin/bash
+# install-deps.sh run|test: installs what is missing, on Debian and Ubuntu; touches nothing
+# when nothing is missing.
+set -u
+cd "$(dirname "$0")/../.." || exit
+PATH=$PATH:/usr/sbin:/sbin
+purpose=$1
+missing=()
+
+fail() {
+    printf '%s\n' "$@" >&2
+    exit 1
+}
+
+has() { command -v "$1" >/dev/null 2>&1; }
+has_any() { for tool; do has "$tool" && return; done; return 1; }
+has_header() { echo "#include <$1>" | gcc -E -x c - >/dev/null 2>&1; }
+has_python() { /usr/bin/python3 -c "import $1" 2>/dev/null; }
+has_node() { has npm && node -e 'process.exit(parseInt(process.versions.node) >= 18 ? 0 : 1)' 2>/dev/null; }
+has_php_fpm() { compgen -G '/usr/sbin/php-fpm*' >/dev/null; }
+has_browser() { node test/e2e/lib/browser.js >/dev/null 2>&1; }
+
+# need PACKAGE TEST...: the package is missing when the test fails
+need() {
+    local package=$1
+    shift
+    "$@" || missing+=("$package")
+}
+
+list_missing() {
+    missing=()
+    # apache2-bin and not apache2: no server that starts on port 80.
+    need apache2-bin has_any apache2 httpd
+    need apache2-dev has_any apxs apxs2
+    need gcc has gcc
+    need libc6-dev has_header stdlib.h
+    need libjansson-dev has_header jansson.h
+    need nodejs has_node
+    need npm has_node
+    [ "$purpose" = run ] && return
+    need check has_header check.h
+    need clang has clang
+    need clang-format has clang-format
+    need curl has curl
+    need iproute2 has ss
+    need nghttp2-client has nghttp
+    need openssl has openssl
+    need php-fpm has_php_fpm
+    need procps has ps
+    need python3-pytest has_python pytest
+}
+
+as_root() {
+    if [ "$(id -u)" -eq 0 ]; then "$@"; else sudo "$@"; fi
+}
+
+# php-fpm would start a service; a policy-rc.d that says 101 forbids it for the moment.
+forbid_services() {
+    [ -e /usr/sbin/policy-rc.d ] && return
+    trap 'as_root rm -f /usr/sbin/policy-rc.d' EXIT
+    trap 'exit 130' INT TERM HUP
+    printf '#!/bin/sh\nexit 101\n' | as_root tee /usr/sbin/policy-rc.d >/dev/null
+    as_root chmod 755 /usr/sbin/policy-rc.d
+}
+
+# Says something only if it fails.
+apt_get() {
+    local said
+    said=$(as_root env DEBIAN_FRONTEND=noninteractive NEEDRESTART_MODE=l apt-get -qq "$@" 2>&1 </dev/null) ||
+        { printf '%s\n' "$said" | tail -n 20 >&2; return 1; }
+}
+
+apt_install() {
+    echo "Installing $*"
+    forbid_services
+    apt_get update && apt_get install -y --no-install-recommends "$@"
+}
+
+install_packages() {
+    list_missing
+    [ ${#missing[@]} -eq 0 ] && return
+    has apt-get || fail "Missing: ${missing[*]} (Debian's names). Without apt-get they have to be" \
+                        'installed by hand.'
+    [ "$(id -u)" -eq 0 ] || has sudo ||
+        fail "Missing, and without sudo only root can install it: apt-get install ${missing[*]}"
+    apt_install "${missing[@]}" ca-certificates
+    list_missing
+    [ ${#missing[@]} -eq 0 ] || fail "Could not be installed: ${missing[*]}"
+}
+
+# Node packages, once per package-lock.json; `run` needs only those of the page.
+install_node_packages() {
+    local lock omit=()
+    lock=$(cksum <package-lock.json)
+    [ "$(cat node_modules/.installed-test 2>/dev/null)" = "$lock" ] && return
+    if [ "$purpose" = run ]; then
+        [ "$(cat node_modules/.installed-run 2>/dev/null)" = "$lock" ] && return
+        omit=(--omit=dev)
+    fi
+    echo 'Installing the packages of package.json'
+    npm ci --ignore-scripts --loglevel=error "${omit[@]}" </dev/null ||
+        fail 'The packages of package.json could not be installed: npm ci failed.'
+    echo "$lock" >"node_modules/.installed-$purpose"
+}
+
+# Ubuntu has Chromium as a snap only; there Playwright brings its own.
+install_browser() {
+    has_browser && return
+    if has apt-get && apt_get update && apt-cache show chromium >/dev/null 2>&1; then
+        apt_install chromium
+    else
+        node_modules/.bin/playwright-core install --with-deps chromium
+    fi
+    has_browser || fail 'Could not be installed: chromium'
+}
+
+install_packages
+install_node_packages
+[ "$purpose" = run ] && exit
+install_browser

@@ -1,0 +1,51 @@
+#!/bin/bash
+# run-tests.sh STAGE...: runs these targets of Makefile.apxs one after the other, all of them even
+# if one fails. The last line is "N passed, N failed"; exit status 0 only if nothing failed.
+set -u -o pipefail
+cd "$(dirname "$0")/../.." || exit
+logs=build/test
+passed=0
+failed=0
+
+# What a stage's tests say about themselves, as "PASSED FAILED":
+#   Check   100%: Checks: 12, Failures: 0, Errors: 0
+#   pytest  == 1 failed, 12 passed, 1 error in 3.21s ==
+#   node    ℹ pass 12   ℹ fail 0   ℹ cancelled 0
+count() {
+    sed 's/\x1b\[[0-9;]*m//g' "$1" | awk '
+        /^[0-9]+%: Checks: / { failed += $5 + $7; passed += $3 - $5 - $7 }
+        / in [0-9.]+s( \(.*\))?( =+)?$/ {
+            good = bad = 0
+            for (i = 2; i <= NF; i++) {
+                if ($i ~ /^passed/) good += $(i - 1)
+                if ($i ~ /^(failed|errors?)/) bad += $(i - 1)
+            }
+        }
+        $1 == "ℹ" && $2 == "pass" { passed += $3 }
+        $1 == "ℹ" && ($2 == "fail" || $2 == "cancelled") { failed += $3 }
+        END { print passed + good, failed + bad }'
+}
+
+run_stage() {
+    local stage=$1 status=0 good bad
+    printf '\n==== %s\n' "$stage"
+    make -j"$(nproc)" -f Makefile.apxs "$stage" </dev/null 2>&1 | tee "$logs/$stage.log" || status=$?
+    read -r good bad < <(count "$logs/$stage.log")
+    if [ "$status" -ne 0 ] && [ "$bad" -eq 0 ]; then
+        echo "$stage failed (exit status $status)"
+        bad=1
+    elif [ "$stage" != lint ] && [ $((good + bad)) -eq 0 ]; then
+        echo "$stage ran no test"
+        bad=1
+    fi
+    passed=$((passed + good))
+    failed=$((failed + bad))
+}
+
+rm -rf "$logs"
+mkdir -p "$logs" || exit
+for stage; do
+    run_stage "$stage"
+done
+printf '\n%d passed, %d failed\n' "$passed" "$failed"
+[ "$failed" -eq 0 ]
