@@ -61,12 +61,19 @@ const tus_error_t *tus_append(tus_upload_t *upload, const char *data, apr_size_t
     return fits < len ? no_room(upload) : NULL;
 }
 
+/* The index hears of it first; what this request creates was noted before its data was made. */
 static const tus_error_t *put_record(tus_upload_t *upload, int durable)
 {
     const tus_core_t *core = upload->core;
     const char *id = upload->record->id;
-    apr_status_t rv = core->meta->provider->put(core->meta, upload->record, durable, upload->pool);
+    apr_status_t rv = APR_SUCCESS;
 
+    if (!upload->created) {
+        rv = core->meta->provider->note(core->meta, id, TUS_NOTE_CHANGE);
+    }
+    if (rv == APR_SUCCESS) {
+        rv = core->meta->provider->put(core->meta, upload->record, durable, upload->pool);
+    }
     if (rv == APR_SUCCESS && !upload->recorded) {
         rv = core->store->provider->confirm(upload->writer);
     }
@@ -83,7 +90,6 @@ const tus_error_t *tus_append_declare(tus_upload_t *upload, apr_off_t length)
     const tus_core_t *core = upload->core;
     tus_record_t *record = upload->record;
     const tus_error_t *error;
-    apr_status_t rv;
 
     if (record->size == length) {
         return NULL;
@@ -100,10 +106,6 @@ const tus_error_t *tus_append_declare(tus_upload_t *upload, apr_off_t length)
         return tus_error(upload->pool, TUS_ERR_INVALID_UPLOAD_LENGTH,
                          "Upload-Length is less than the %" APR_OFF_T_FMT " bytes stored already",
                          upload->offset);
-    }
-    rv = core->meta->provider->note(core->meta, record->id, TUS_NOTE_CHANGE);
-    if (rv != APR_SUCCESS) {
-        return tus_error_system(upload->pool, rv, "cannot note upload %s", record->id);
     }
     record->size = length;
     error = put_record(upload, core->sync == TUS_SYNC_ALWAYS);
@@ -151,16 +153,9 @@ const tus_error_t *tus_finish(tus_upload_t *upload)
     tus_record_t *record = upload->record;
     int durable = core->sync != TUS_SYNC_NONE;
     const tus_error_t *error = durable && record->size ? flush(upload) : NULL;
-    apr_status_t rv = APR_SUCCESS;
 
     if (error) {
         return error;
-    }
-    if (!upload->created) {
-        rv = core->meta->provider->note(core->meta, record->id, TUS_NOTE_CHANGE);
-    }
-    if (rv != APR_SUCCESS) {
-        return tus_error_system(upload->pool, rv, "cannot note upload %s", record->id);
     }
     adopt(upload);
     record->finished = core->now();

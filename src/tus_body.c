@@ -28,42 +28,8 @@
 /* mod_reqtimeout looks at its clock only when it is called: not much later than this. */
 #define POLL_SLICE apr_time_from_sec(1)
 
-/* Where a connection has nothing to poll for. */
+/* Where there is nothing to poll for. */
 #define BLIND_SLICE apr_time_from_msec(20)
-
-/* ---- LimitRequestBody ---------------------------------------------------- */
-
-static int is_limit_unset(const request_rec *r)
-{
-    const core_dir_config *core = ap_get_core_module_config(r->per_dir_config);
-
-    return core->limit_req_body == (apr_off_t)-1;
-}
-
-apr_off_t tus_body_limit(const request_rec *r)
-{
-    return is_limit_unset(r) ? 0 : ap_get_limit_req_body(r);
-}
-
-/*
- * httpd has limited bodies to 1 GiB by itself since 2.4.53; here that would only
- * break what an endpoint is for. A limit that somebody set stays. The core makes
- * its own struct, since its size is that of the running httpd.
- */
-static void lift_builtin_limit(request_rec *r)
-{
-    ap_conf_vector_t *vector;
-    core_dir_config *core;
-
-    if (!is_limit_unset(r)) {
-        return;
-    }
-    vector = ap_create_per_dir_config(r->pool);
-    core = core_module.create_dir_config(r->pool, NULL);
-    core->limit_req_body = 0;
-    ap_set_core_module_config(vector, core);
-    r->per_dir_config = ap_merge_per_dir_configs(r->pool, r->per_dir_config, vector);
-}
 
 void tus_body_init(tus_body_t *body, request_rec *r, tus_upload_t *upload)
 {
@@ -72,7 +38,7 @@ void tus_body_init(tus_body_t *body, request_rec *r, tus_upload_t *upload)
     body->upload = upload;
     body->brigade = apr_brigade_create(r->pool, r->connection->bucket_alloc);
     body->progress = apr_time_now();
-    lift_builtin_limit(r);
+    tus_amend_lift_limit(r);
 }
 
 /* ---- the step ------------------------------------------------------------ */
@@ -208,6 +174,9 @@ static void wait_for_more(tus_body_t *body)
     if (locks->provider->wakeup(locks, &pollfds[n]) == APR_SUCCESS) {
         pollfds[n].reqevents = APR_POLLIN;
         n++;
+    }
+    else {
+        slice = BLIND_SLICE;
     }
     if (n == 0) {
         apr_sleep(slice);

@@ -74,6 +74,7 @@ int tus_download(request_rec *r, tus_upload_t *upload)
     if (error) {
         return tus_answer_error(r, error);
     }
+    tus_amend_forbid_includes(r);
     name_content(r, upload->record);
     if (!tus_upload_is_finished(upload)) {
         apr_table_setn(r->headers_out, "Cache-Control", "no-store");

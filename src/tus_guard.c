@@ -32,6 +32,7 @@ typedef struct guarded_t {
 typedef struct passed_t {
     const tus_settings_t *settings;
     const char *filename;
+    const char *handler;
 } passed_t;
 
 #define PASSED_KEY "mod_tus guard: passed"
@@ -165,7 +166,8 @@ static int has_passed(const request_rec *r, const tus_settings_t *settings)
 
     apr_pool_userdata_get(&passed, PASSED_KEY, r->pool);
     return passed && ((passed_t *)passed)->settings == settings
-           && !strcmp(((passed_t *)passed)->filename, r->filename);
+           && !strcmp(((passed_t *)passed)->filename, r->filename)
+           && ((passed_t *)passed)->handler == r->handler;
 }
 
 static void remember(const request_rec *r, const tus_settings_t *settings)
@@ -174,6 +176,7 @@ static void remember(const request_rec *r, const tus_settings_t *settings)
 
     passed->settings = settings;
     passed->filename = apr_pstrdup(r->pool, r->filename);
+    passed->handler = r->handler;
     apr_pool_userdata_setn(passed, PASSED_KEY, NULL, r->pool);
 }
 
@@ -181,6 +184,41 @@ static void remember(const request_rec *r, const tus_settings_t *settings)
 static int is_own(const request_rec *r)
 {
     return !r->main && tus_mount_of(r);
+}
+
+static int is_proxied(const char *name)
+{
+    return name && !ap_cstr_casecmpn(name, "proxy:", 6);
+}
+
+/* The store that is named by the file, or by what mod_proxy makes of it and SetHandler's URL. */
+static const char *store_of_request(request_rec *r, const tus_store_spec_t *own)
+{
+    const char *store = NULL;
+
+    if (r->filename[0] == '/') {
+        store = store_of(r->filename, own, r->pool);
+    }
+    else if (is_proxied(r->filename)) {
+        store = store_of_proxied(r->filename, own, r->pool);
+    }
+    if (!store && is_proxied(r->handler)) {
+        store = store_of_proxied(apr_pstrcat(r->pool, r->handler, r->filename, NULL), own, r->pool);
+    }
+    return store;
+}
+
+/* A CGI's PATH_TRANSLATED is the name of a subrequest, whatever that was answered. */
+static int refuse(request_rec *r, const char *store)
+{
+    ap_log_rerror(APLOG_MARK, APLOG_INFO, 0, r,
+                  "%s lies in TusStore %s, of which nothing is served as a file", r->filename,
+                  store);
+    if (r->main) {
+        r->filename = apr_pstrdup(r->pool, "/dev/null");
+        r->path_info = apr_pstrdup(r->pool, "");
+    }
+    return HTTP_NOT_FOUND;
 }
 
 static int guard(request_rec *r)
@@ -192,20 +230,9 @@ static int guard(request_rec *r)
     if (!r->filename || is_own(r) || (!own && !guarded->nelts) || has_passed(r, settings)) {
         return DECLINED;
     }
-    if (r->filename[0] == '/') {
-        store = store_of(r->filename, own, r->pool);
-    }
-    else if (!ap_cstr_casecmpn(r->filename, "proxy:", 6)) {
-        store = store_of_proxied(r->filename, own, r->pool);
-    }
-    else {
-        return DECLINED;
-    }
+    store = store_of_request(r, own);
     if (store) {
-        ap_log_rerror(APLOG_MARK, APLOG_INFO, 0, r,
-                      "%s lies in TusStore %s, of which nothing is served as a file", r->filename,
-                      store);
-        return HTTP_NOT_FOUND;
+        return refuse(r, store);
     }
     remember(r, settings);
     return DECLINED;

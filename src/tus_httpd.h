@@ -254,8 +254,16 @@ tus_body_e tus_body_step(tus_body_t *body);
 /** The poll driver: steps and waits until the body has ended. */
 tus_body_e tus_body_receive(tus_body_t *body);
 
+/* ---- tus_amend.c: httpd core's configuration, changed for one request ----- */
+
 /** Bytes that LimitRequestBody allows, 0 for no limit: httpd's built-in default counts as none. */
-apr_off_t tus_body_limit(const request_rec *r);
+apr_off_t tus_amend_limit(const request_rec *r);
+
+/** Lifts httpd's built-in LimitRequestBody; one that somebody set stays. */
+void tus_amend_lift_limit(request_rec *r);
+
+/** What leaves is data: server-side includes must not run what an uploader wrote. */
+void tus_amend_forbid_includes(request_rec *r);
 
 /* ---- tus_v1.c: the protocol tus 1.0 --------------------------------------- */
 

@@ -236,14 +236,6 @@ static apr_status_t format_value(apr_datum_t *value, const tus_entry_t *given, c
     }
 }
 
-static apr_status_t store(index_t *index, apr_datum_t key, apr_datum_t value)
-{
-    apr_status_t rv = apr_dbm_store(index->dbm, key, value);
-
-    /* sdbm gives up after ten splits of a page, but they stay. */
-    return APR_STATUS_IS_ENOSPC(rv) ? apr_dbm_store(index->dbm, key, value) : rv;
-}
-
 /* A key stays when its upload goes: so each has one line in the list, also if it comes back. */
 static apr_status_t change_entry(index_t *index, const tus_index_change_t *change,
                                  apr_array_header_t *lines)
@@ -269,7 +261,7 @@ static apr_status_t change_entry(index_t *index, const tus_index_change_t *chang
         return APR_SUCCESS;
     }
     if (rv == APR_SUCCESS) {
-        rv = store(index, key, value);
+        rv = apr_dbm_store(index->dbm, key, value);
     }
     if (rv == APR_SUCCESS && !known) {
         APR_ARRAY_PUSH(lines, const char *) = apr_pstrcat(p, "=", change->id, "\n", NULL);

@@ -15,7 +15,8 @@
  * all, so that freeing leaves no gap to mark.
  *
  * Waking: each slot has an eventfd, made before the first fork and so the same
- * number in every process. All holders of a process poll the one. It is readable
+ * number in every process; where descriptors ran out there is none, and holders
+ * look by themselves. All holders of a process poll the one. It is readable
  * from the asking until every holder that was asked has looked. One that is busy
  * elsewhere must not keep the others awake: after PATIENCE any of them silences
  * it, and whoever waits rings again, so that no wakeup is lost for good.
@@ -40,8 +41,6 @@
 #include <unistd.h>
 
 #define MAGIC 0x74757321u
-/* To be changed with any of the three structs, or with what they mean. */
-#define LAYOUT 1u
 
 /* Places for each entry asked for, so that windows do not fill before the table. */
 #define PLACES_PER_ENTRY 2
@@ -75,7 +74,7 @@ typedef struct process_t {
     apr_uint32_t ringing;    /**< the event is readable */
     apr_uint32_t generation; /**< of the last owner */
     apr_int32_t pid;
-    apr_int32_t event; /**< the eventfd */
+    apr_int32_t event; /**< the eventfd, or -1 */
 } process_t;
 
 typedef struct entry_t {
@@ -93,7 +92,7 @@ typedef struct shm_locks_t {
     process_t *process;
     apr_uint64_t self;
     apr_global_mutex_t *mutex;
-    apr_file_t *event;
+    apr_file_t *event; /**< NULL where there is none */
     apr_pool_t *pool;
 } shm_locks_t;
 
@@ -312,6 +311,9 @@ static apr_status_t wakeup(tus_locks_t *base, apr_pollfd_t *pollfd)
     shm_locks_t *locks = (shm_locks_t *)base;
 
     memset(pollfd, 0, sizeof(*pollfd));
+    if (!locks->event) {
+        return APR_ENOTIMPL;
+    }
     pollfd->p = locks->pool;
     pollfd->desc_type = APR_POLL_FILE;
     pollfd->reqevents = APR_POLLIN;
@@ -497,13 +499,7 @@ apr_size_t tus_lock_shm_size(unsigned entries, unsigned processes)
     return table_size((apr_size_t)entries * PLACES_PER_ENTRY, processes);
 }
 
-static apr_status_t close_event(void *fd)
-{
-    return close((int)(intptr_t)fd) == 0 ? APR_SUCCESS : errno;
-}
-
-apr_status_t tus_lock_shm_init(void *base, apr_size_t size, unsigned entries, unsigned processes,
-                               apr_pool_t *p)
+apr_status_t tus_lock_shm_init(void *base, apr_size_t size, unsigned entries, unsigned processes)
 {
     table_t *table = base;
     apr_status_t rv;
@@ -517,15 +513,9 @@ apr_status_t tus_lock_shm_init(void *base, apr_size_t size, unsigned entries, un
         return rv;
     }
     for (i = 0; i < processes; i++) {
-        int fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-
-        if (fd < 0) {
-            return errno;
-        }
-        apr_pool_cleanup_register(p, (void *)(intptr_t)fd, close_event, apr_pool_cleanup_null);
-        processes_of(table)[i].event = fd;
+        processes_of(table)[i].event = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     }
-    table->layout = LAYOUT;
+    table->layout = TUS_LOCK_SHM_LAYOUT;
     table->size = tus_lock_shm_size(entries, processes);
     table->processes = processes;
     table->places = entries * PLACES_PER_ENTRY;
@@ -535,9 +525,9 @@ apr_status_t tus_lock_shm_init(void *base, apr_size_t size, unsigned entries, un
 
 static int is_our_layout(table_t *table, apr_size_t size)
 {
-    return size >= sizeof(*table) && LOAD(&table->magic) == MAGIC && table->layout == LAYOUT
-           && table->processes > 0 && table->places > 0 && size >= table->size
-           && table->size == table_size(table->places, table->processes);
+    return size >= sizeof(*table) && LOAD(&table->magic) == MAGIC
+           && table->layout == TUS_LOCK_SHM_LAYOUT && table->processes > 0 && table->places > 0
+           && size >= table->size && table->size == table_size(table->places, table->processes);
 }
 
 /* Takes a free slot for this process; APR_ENOSPC if there is none. */
@@ -605,7 +595,7 @@ apr_status_t tus_lock_shm_attach(tus_locks_t **result, void *base, apr_size_t si
     apr_pool_cleanup_register(p, locks, detach, apr_pool_cleanup_null);
 
     fd = locks->process->event;
-    rv = apr_os_file_put(&locks->event, &fd, APR_FOPEN_READ, p);
+    rv = fd < 0 ? APR_SUCCESS : apr_os_file_put(&locks->event, &fd, APR_FOPEN_READ, p);
     if (rv != APR_SUCCESS) {
         return rv;
     }

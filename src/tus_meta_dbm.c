@@ -304,6 +304,7 @@ static void push_change(apr_array_header_t *changes, const char *id, const tus_r
     if (record) {
         entry = apr_pcalloc(changes->pool, sizeof(*entry));
         tus_entry_of_record(entry, record, changes->pool);
+        entry->id = id;
         entry->owner = apr_pstrdup(changes->pool, entry->owner);
     }
     *change = (tus_index_change_t){ .id = id, .entry = entry };

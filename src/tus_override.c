@@ -22,6 +22,19 @@ static const char *header(const request_rec *r)
     return apr_table_get(r->headers_in, "X-HTTP-Method-Override");
 }
 
+/*
+ * From the start: <If> and <Limit> have judged the old method, and what they
+ * merged cannot be taken out again.
+ */
+static void configure_again(request_rec *r)
+{
+    r->per_dir_config = r->server->lookup_defaults;
+    if (ap_run_map_to_storage(r) == OK) {
+        ap_location_walk(r);
+        ap_if_walk(r);
+    }
+}
+
 void tus_override_method(request_rec *r)
 {
     const char *method = header(r);
@@ -33,7 +46,7 @@ void tus_override_method(request_rec *r)
         if (strcmp(method, overridable[i]) == 0) {
             r->method = overridable[i];
             r->method_number = ap_method_number_of(r->method);
-            ap_if_walk(r);
+            configure_again(r);
             return;
         }
     }

@@ -13,9 +13,12 @@
 #include <apr_uri.h>
 
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 int tus_parse_is_htaccess(const cmd_parms *cmd)
 {
@@ -260,6 +263,48 @@ static const char *htaccess_dir(const cmd_parms *cmd)
     return slash && slash > file ? apr_pstrmemdup(cmd->pool, file, slash - file) : "/";
 }
 
+/* Nonzero if the .htaccess that is being read is the one in this directory. */
+static int is_read_from(const cmd_parms *cmd, int dir)
+{
+    const char *name = cmd->directive->filename;
+    apr_file_t *file = cmd->config_file ? cmd->config_file->param : NULL;
+    struct stat found;
+    apr_finfo_t read;
+
+    /* A macro has another name, and no file. */
+    if (!file || strcmp(cmd->config_file->name, name) != 0 || !strchr(name, '/')) {
+        return 0;
+    }
+    return apr_file_info_get(&read, APR_FINFO_IDENT, file) == APR_SUCCESS
+           && fstatat(dir, strrchr(name, '/') + 1, &found, 0) == 0 && found.st_dev == read.device
+           && found.st_ino == read.inode;
+}
+
+/*
+ * What the directory of the .htaccess is, so that TusStore holds for that one
+ * only. It is asked by its handle and for the very file that is being read: while
+ * a long .htaccess is parsed, its owner may put another's directory in its place.
+ */
+static const char *identify_htaccess(const cmd_parms *cmd, tus_store_spec_t *spec)
+{
+    const char *wrong = NULL;
+    struct stat st;
+    int dir = open(spec->htaccess, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+    if (dir < 0) {
+        apr_status_t rv = errno;
+
+        return apr_psprintf(cmd->pool, "%s cannot be examined: %pm", spec->htaccess, &rv);
+    }
+    if (fstat(dir, &st) != 0 || !is_read_from(cmd, dir)) {
+        wrong = apr_psprintf(cmd->pool, "%s was replaced while this was read", spec->htaccess);
+    }
+    close(dir);
+    spec->htaccess_device = st.st_dev;
+    spec->htaccess_inode = st.st_ino;
+    return wrong;
+}
+
 const char *tus_parse_engine(cmd_parms *cmd, tus_settings_t *to, int argc, char *const argv[])
 {
     (void)argc;
@@ -325,24 +370,21 @@ static int goes_up(const char *path)
  */
 static const char *parse_htaccess_path(cmd_parms *cmd, const char *arg, tus_store_spec_t *spec)
 {
+    const char *wrong;
     char *path;
-    apr_finfo_t finfo;
-    apr_status_t rv;
 
     if (goes_up(arg)) {
         return apr_psprintf(cmd->pool, "'%s' has '..' in it; write the path without", arg);
     }
     spec->htaccess = htaccess_dir(cmd);
-    rv = apr_stat(&finfo, spec->htaccess, APR_FINFO_IDENT, cmd->temp_pool);
-    if (rv != APR_SUCCESS) {
-        return apr_psprintf(cmd->pool, "%s cannot be examined: %pm", spec->htaccess, &rv);
+    wrong = identify_htaccess(cmd, spec);
+    if (wrong) {
+        return wrong;
     }
     if (apr_filepath_merge(&path, spec->htaccess, arg, 0, cmd->pool) != APR_SUCCESS) {
         return apr_psprintf(cmd->pool, "'%s' is no path", arg);
     }
     spec->path = tus_path_trim(path, cmd->pool);
-    spec->htaccess_device = finfo.device;
-    spec->htaccess_inode = finfo.inode;
     return NULL;
 }
 

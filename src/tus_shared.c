@@ -40,7 +40,7 @@ typedef struct retained_t {
     apr_global_mutex_t *meta_mutex;
 } retained_t;
 
-#define RETAINED_KEY "mod_tus-shared-0"
+#define RETAINED_KEY "mod_tus-shared-" APR_STRINGIFY(TUS_LOCK_SHM_LAYOUT)
 
 static retained_t *retained;
 static tus_locks_t *locks;
@@ -98,7 +98,7 @@ static apr_status_t make_table(apr_pool_t *p)
     }
     base = apr_shm_baseaddr_get(retained->shm);
     memset(base, 0, size);
-    return tus_lock_shm_init(base, size, entries, processes, p);
+    return tus_lock_shm_init(base, size, entries, processes);
 }
 
 static apr_status_t make_retained(server_rec *s)
@@ -114,8 +114,14 @@ static apr_status_t make_retained(server_rec *s)
     return rv == APR_SUCCESS ? make_table(p) : rv;
 }
 
-/* O_NOFOLLOW and the handle: what is made ours must be what was made. */
-static apr_status_t own_directory(const char *path)
+/* Ours: made a moment ago, or with a registry in it. Whatever else is there stays as it is. */
+static int is_ours(int dir, int made)
+{
+    return made || faccessat(dir, "stores", F_OK, 0) == 0;
+}
+
+/* O_NOFOLLOW and the handle: what is given to User must be what was made. */
+static apr_status_t own_directory(const char *path, int made)
 {
     struct stat st;
     apr_status_t rv = APR_SUCCESS;
@@ -127,7 +133,7 @@ static apr_status_t own_directory(const char *path)
     if (fstat(fd, &st) != 0) {
         rv = errno;
     }
-    else if (geteuid() == 0
+    else if (geteuid() == 0 && is_ours(fd, made)
              && (fchown(fd, ap_unixd_config.user_id, ap_unixd_config.group_id) != 0
                  || fchmod(fd, S_IRWXU) != 0)) {
         rv = errno;
@@ -138,10 +144,9 @@ static apr_status_t own_directory(const char *path)
 
 static apr_status_t make_state_dir(const char *path)
 {
-    if (mkdir(path, S_IRWXU) != 0 && errno != EEXIST) {
-        return errno;
-    }
-    return own_directory(path);
+    int made = mkdir(path, S_IRWXU) == 0;
+
+    return made || errno == EEXIST ? own_directory(path, made) : errno;
 }
 
 int tus_shared_open(server_rec *s)

@@ -20,8 +20,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define BIRTH_MODE (APR_FPROT_UREAD | APR_FPROT_UWRITE | APR_FPROT_WSTICKY)
-
 typedef struct file_store_t {
     tus_store_t base;
     int dir;
@@ -231,7 +229,7 @@ static apr_status_t file_discard(tus_store_t *store, const char *id)
     if (flock(fd, LOCK_EX | LOCK_NB) != 0 || fstat(fd, &st) != 0) {
         rv = errno;
     }
-    else if (st.st_mode & S_ISVTX) {
+    else if (st.st_mode & S_ISVTX && st.st_nlink == 1) { /* still the one of that name */
         rv = tus_beneath_remove(of(store)->dir, id);
     }
     close(fd);
@@ -244,7 +242,8 @@ static apr_status_t file_create(tus_store_t *base, tus_record_t *record, tus_wri
     file_store_t *store = of(base);
     struct stat st;
     int fd;
-    apr_status_t rv = tus_beneath_open(store->dir, record->id, O_RDWR | O_CREAT, BIRTH_MODE, &fd);
+    apr_status_t rv = tus_beneath_open(store->dir, record->id, O_RDWR | O_CREAT,
+                                       store->mode | APR_FPROT_WSTICKY, &fd);
 
     if (rv != APR_SUCCESS) {
         return rv;
@@ -280,8 +279,9 @@ static apr_status_t file_fence(tus_writer_t *writer)
     struct stat st;
     apr_status_t rv = fence(writer, &st);
 
-    if (rv == APR_SUCCESS && st.st_mode & S_ISVTX) { /* its maker died before it could confirm */
-        rv = file_confirm(writer);
+    if (rv == APR_SUCCESS && st.st_mode & S_ISVTX /* its maker died before it could confirm */
+        && fchmod(writer->fd, st.st_mode & ACCESSPERMS) != 0) {
+        rv = errno;
     }
     return rv;
 }

@@ -45,7 +45,7 @@ static const tus_error_t *check_media_type(const request_rec *r)
 
 static const tus_error_t *check_body_limit(const request_rec *r, apr_off_t length)
 {
-    apr_off_t limit = tus_body_limit(r);
+    apr_off_t limit = tus_amend_limit(r);
 
     if (!limit || length <= limit) {
         return NULL;
@@ -245,14 +245,15 @@ static int create_with_data(request_rec *r, const tus_request_t *request, tus_up
     tus_body_e state;
     const tus_error_t *error = receive(r, upload, &body, &state);
 
+    if (state == TUS_BODY_ANSWERED) {
+        tus_create_undo(upload);
+        return body.http_status;
+    }
     if (error && (state == TUS_BODY_REFUSED || state == TUS_BODY_DONE)) {
         tus_create_undo(upload);
         return tus_answer_error(r, error);
     }
     tus_upload_release(upload);
-    if (state == TUS_BODY_ANSWERED) {
-        return body.http_status;
-    }
     return answer_created(r, request, upload, 1);
 }
 

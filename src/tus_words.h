@@ -390,15 +390,18 @@ extern const tus_lock_provider_t tus_lock_shm;
 /** Bytes of shared memory for a table of that many entries and processes. */
 apr_size_t tus_lock_shm_size(unsigned entries, unsigned processes);
 
+/** To be changed with the layout of the table, or with what it means. */
+#define TUS_LOCK_SHM_LAYOUT 1
+
 /**
  * Puts an empty table into zeroed shared memory. Once, before any fork: it
- * makes one event descriptor per process slot, which the children inherit.
- * @param p owns the descriptors
+ * makes one event descriptor per process slot, which the children inherit, and
+ * which stay open as long as this process lives. No pool owns them: the process
+ * pool is cleaned up after the module that would do it has been unloaded.
  * @return APR_SUCCESS; APR_EINVAL for no entries or processes, or too little memory; or what
  *         the system said
  */
-apr_status_t tus_lock_shm_init(void *base, apr_size_t size, unsigned entries, unsigned processes,
-                               apr_pool_t *p);
+apr_status_t tus_lock_shm_init(void *base, apr_size_t size, unsigned entries, unsigned processes);
 
 /**
  * Attaches this process to the table.

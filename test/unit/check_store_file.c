@@ -21,7 +21,7 @@
 #define COUNT(array) ((int)(sizeof(array) / sizeof((array)[0])))
 
 #define RW (APR_FPROT_UREAD | APR_FPROT_UWRITE)
-#define BIRTH 01600 /* until the upload is confirmed */
+#define BIRTH 01660
 
 static const tus_store_provider_t *const file = &tus_store_file;
 static tus_store_t *store; /* in "store" */
@@ -290,7 +290,7 @@ END_TEST
 
 static const mode_t masks[] = { 077, 022, 0, 0777 };
 
-START_TEST(data_is_born_private_and_gets_its_mode)
+START_TEST(data_is_born_marked_and_gets_its_mode)
 {
     tus_writer_t *writer;
 
@@ -654,7 +654,7 @@ Suite *store_file_suite(void)
     tcase_add_checked_fixture(tcase, setup, NULL);
     tcase_add_test(tcase, record_says_where_the_data_lies);
     tcase_add_test(tcase, record_says_where_data_beneath_a_root_lies);
-    tcase_add_loop_test(tcase, data_is_born_private_and_gets_its_mode, 0, COUNT(masks));
+    tcase_add_loop_test(tcase, data_is_born_marked_and_gets_its_mode, 0, COUNT(masks));
     tcase_add_test(tcase, data_takes_the_group_of_a_setgid_store);
     tcase_add_test(tcase, fence_confirms_what_has_a_record);
     tcase_add_test(tcase, fence_leaves_a_foreign_mode);
