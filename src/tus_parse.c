@@ -230,21 +230,30 @@ static const section_t *section_of(const ap_directive_t *directive)
     return NULL;
 }
 
+/* The innermost section that a directive stands in, or NULL. */
+static const ap_directive_t *enclosing(const ap_directive_t *directive)
+{
+    const ap_directive_t *parent = directive->parent;
+
+    while (parent && !section_of(parent)) {
+        parent = parent->parent;
+    }
+    return parent;
+}
+
 /* The scope that a directive stands in. A section within a section counts as a pattern. */
 static void find_scope(const cmd_parms *cmd, tus_engine_t *engine)
 {
-    const ap_directive_t *parent = cmd->directive->parent;
-    const section_t *section = NULL;
+    const ap_directive_t *parent = enclosing(cmd->directive);
+    const section_t *section;
 
     engine->scope = cmd->path ? tus_path_trim(apr_pstrdup(cmd->pool, cmd->path), cmd->pool) : NULL;
     engine->is_location = 0;
     engine->is_pattern = 0;
-    while (parent && !(section = section_of(parent))) {
-        parent = parent->parent;
-    }
-    if (!section) {
+    if (!parent) {
         return;
     }
+    section = section_of(parent);
     engine->is_location = section->is_location;
     engine->is_pattern = section->is_pattern || apr_fnmatch_test(cmd->path);
     if (!section->is_pattern) {
@@ -373,6 +382,9 @@ static const char *parse_htaccess_path(cmd_parms *cmd, const char *arg, tus_stor
     const char *wrong;
     char *path;
 
+    if (enclosing(cmd->directive)) { /* of other requests it would be no store, and be served */
+        return "in an .htaccess it holds for the whole directory, so say it outside of any section";
+    }
     if (goes_up(arg)) {
         return apr_psprintf(cmd->pool, "'%s' has '..' in it; write the path without", arg);
     }

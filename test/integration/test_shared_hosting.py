@@ -95,6 +95,21 @@ def test_a_store_elsewhere_in_a_section(site, section, name):
     site.assert_refused(sibling)
 
 
+@pytest.mark.parametrize('section', ['Files "*"', 'If "true"', 'FilesMatch "."'])
+def test_a_store_in_a_section_is_refused(site, section):
+    """For requests outside the section it would be no store, and be served as files."""
+    store = site.make(site.path / 'store')
+    site.htaccess(f'<{section}>', 'TusStore file store', f'</{section.split()[0]}>')
+    site.assert_refused(store)
+
+
+@pytest.mark.parametrize('section', ['IfModule tus_module', 'IfDefine !X'])
+def test_a_store_in_a_section_of_the_configuration(site, section):
+    site.make(site.path / 'store')
+    site.htaccess(f'<{section}>', 'TusStore file store', f'</{section.split()[0]}>')
+    assert site.create().status == 201
+
+
 def test_an_htaccess_in_a_symlinked_directory(site):
     """The document root of many a site is a symlink: no matter, it leads to the .htaccess."""
     real = site.make(site.server.root / 'home' / 'up')

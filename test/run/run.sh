@@ -111,7 +111,6 @@ start() {
 }
 
 stop() {
-    trap '' INT TERM HUP
     [ -z "$httpd_pid" ] || { kill -TERM "$httpd_pid"; wait "$httpd_pid"; } 2>/dev/null
     [ -z "$log_pid" ] || { kill "$log_pid"; wait "$log_pid"; } 2>/dev/null
     [ -z "${RUN_DIR:-}" ] || rm -rf "$RUN_DIR"
@@ -119,7 +118,8 @@ stop() {
 
 unset RUN_DIR
 trap stop EXIT
-trap 'exit 0' INT TERM HUP
+# make passes a signal on to a script that may have it already: the first one counts.
+trap 'trap "" INT TERM HUP; exit 0' INT TERM HUP
 
 choose_user
 check_port

@@ -106,9 +106,10 @@ install_node_packages() {
 # Ubuntu has Chromium as a snap only; there Playwright brings its own.
 install_browser() {
     has_browser && return
-    if has apt-get && apt_get update && apt-cache show chromium >/dev/null 2>&1; then
+    if has apt-get && apt_get update && apt-cache policy chromium | grep -q 'Candidate: [0-9]'; then
         apt_install chromium
     else
+        echo 'Installing chromium by Playwright'
         node_modules/.bin/playwright-core install --with-deps chromium
     fi
     has_browser || fail 'Could not be installed: chromium'

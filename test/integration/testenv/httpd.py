@@ -363,9 +363,10 @@ class Httpd:
 
 
 def alive(pid):
-    """A process that runs; one that is only waited for does not."""
+    """A process that runs; one that is only waited for does not, if none of its threads does."""
     try:
-        return Path(f'/proc/{pid}/stat').read_text().rsplit(')', 1)[1].split()[0] != 'Z'
+        state = Path(f'/proc/{pid}/stat').read_text().rsplit(')', 1)[1].split()[0]
+        return state != 'Z' or len(os.listdir(f'/proc/{pid}/task')) > 1
     except (FileNotFoundError, ProcessLookupError):
         return False
 
