@@ -56,6 +56,14 @@ static void child_init(apr_pool_t *pchild, server_rec *s)
     tus_shared_attach(pchild, s);
 }
 
+static int post_perdir_config(request_rec *r)
+{
+    int status = tus_mount_request(r);
+
+    tus_answer_common(r);
+    return status;
+}
+
 static int handler(request_rec *r)
 {
     const tus_request_t *request = tus_mount_of(r);
@@ -81,7 +89,7 @@ static void register_hooks(apr_pool_t *p)
     ap_hook_child_init(child_init, NULL, NULL, APR_HOOK_MIDDLE);
 
     /* Before authentication, so that access rules judge the overridden method. */
-    ap_hook_post_perdir_config(tus_mount_request, NULL, NULL, APR_HOOK_FIRST);
+    ap_hook_post_perdir_config(post_perdir_config, NULL, NULL, APR_HOOK_FIRST);
     ap_hook_insert_error_filter(tus_answer_common, NULL, NULL, APR_HOOK_MIDDLE);
 
     ap_hook_type_checker(tus_mount_type, NULL, NULL, APR_HOOK_REALLY_FIRST);

@@ -77,8 +77,22 @@ const tus_error_t *tus_upload_inspect(tus_upload_t **upload, const tus_core_t *c
 /** Lets go of a held upload. Idempotent; also done when its pool is cleared. */
 void tus_upload_release(tus_upload_t *upload);
 
+/* ---- tus_commit.c: what an upload has come to, written down --------------- */
+
 /** Nonzero once the upload is finished, in the sense of its record. */
-int tus_upload_is_finished(const tus_upload_t *upload);
+int tus_commit_is_finished(const tus_upload_t *upload);
+
+/** Makes another server's upload ours, in memory: from the first byte that we write. */
+void tus_commit_adopt(tus_upload_t *upload);
+
+/** Returns when the data of a held upload is on stable storage. */
+const tus_error_t *tus_commit_data(tus_upload_t *upload);
+
+/** Notes a held upload for the index and writes its record. */
+const tus_error_t *tus_commit_record(tus_upload_t *upload, int durable);
+
+/** Finishes a held upload that has all its bytes: its data is synced, then its record says so. */
+const tus_error_t *tus_commit_finish(tus_upload_t *upload);
 
 /* ---- tus_create.c -------------------------------------------------------- */
 
@@ -125,9 +139,6 @@ const tus_error_t *tus_append(tus_upload_t *upload, const char *data, apr_size_t
  * says, and the upload finished if it has all its bytes.
  */
 const tus_error_t *tus_append_end(tus_upload_t *upload);
-
-/** Finishes a held upload that has all its bytes: its data is synced, then its record says so. */
-const tus_error_t *tus_finish(tus_upload_t *upload);
 
 /* ---- tus_remove.c -------------------------------------------------------- */
 

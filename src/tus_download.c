@@ -76,7 +76,7 @@ int tus_download(request_rec *r, tus_upload_t *upload)
     }
     tus_amend_forbid_includes(r);
     name_content(r, upload->record);
-    if (!tus_upload_is_finished(upload)) {
+    if (!tus_commit_is_finished(upload)) {
         apr_table_setn(r->headers_out, "Cache-Control", "no-store");
         if (upload->offset == 0) {
             return tus_answer_empty(r, HTTP_NO_CONTENT);

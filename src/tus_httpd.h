@@ -190,7 +190,7 @@ typedef struct tus_request_t {
     const char *id;   /**< the upload that the URL names, or NULL at the base itself */
 } tus_request_t;
 
-/** post_perdir_config hook. */
+/** For the post_perdir_config hook: claims the request if it is the endpoint's. */
 int tus_mount_request(request_rec *r);
 
 /** type_checker hook: the end of an upload's name says nothing about its type or encoding. */

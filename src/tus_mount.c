@@ -128,7 +128,6 @@ int tus_mount_request(request_rec *r)
     }
     ap_set_module_config(r->request_config, &tus_module, make_request(r, settings));
     claim(r);
-    tus_answer_common(r);
     return DECLINED;
 }
 

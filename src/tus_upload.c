@@ -12,16 +12,6 @@
 /* Between two tries for a fence that another server holds: nobody can wake us for that. */
 #define FENCE_INTERVAL apr_time_from_msec(5)
 
-int tus_upload_is_finished(const tus_upload_t *upload)
-{
-    const tus_record_t *record = upload->record;
-
-    if (record->ours) {
-        return record->finished != 0;
-    }
-    return record->size != TUS_SIZE_UNKNOWN && upload->offset >= record->size;
-}
-
 static const tus_error_t *not_found(apr_pool_t *p)
 {
     return tus_error(p, TUS_ERR_UPLOAD_NOT_FOUND, NULL);
@@ -192,7 +182,7 @@ static const tus_error_t *open_held(tus_upload_t *upload, const char *id, apr_ti
 {
     const tus_error_t *error = find(upload, id);
 
-    if (error || tus_upload_is_finished(upload)) {
+    if (error || tus_commit_is_finished(upload)) {
         return error;
     }
     error = open_writer(upload, deadline);
@@ -203,8 +193,8 @@ static const tus_error_t *open_held(tus_upload_t *upload, const char *id, apr_ti
     if (error) {
         return error;
     }
-    if (upload->offset == upload->record->size && !tus_upload_is_finished(upload)) {
-        return tus_finish(upload);
+    if (upload->offset == upload->record->size && !tus_commit_is_finished(upload)) {
+        return tus_commit_finish(upload);
     }
     return NULL;
 }
@@ -276,7 +266,7 @@ const tus_error_t *tus_upload_inspect(tus_upload_t **result, const tus_core_t *c
 {
     const tus_error_t *error = tus_upload_find(result, core, id, p);
 
-    if (error || tus_upload_is_finished(*result)) {
+    if (error || tus_commit_is_finished(*result)) {
         return error;
     }
     error = tus_upload_hold(result, core, id, NULL, NULL, p);

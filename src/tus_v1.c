@@ -272,7 +272,7 @@ static int handle_post(request_rec *r, const tus_request_t *request, const tus_c
         return tus_answer_error(r, error);
     }
     log_created(r, upload);
-    if (length != 0 && !tus_upload_is_finished(upload)) {
+    if (length != 0 && !tus_commit_is_finished(upload)) {
         return create_with_data(r, request, upload);
     }
     tus_upload_release(upload);

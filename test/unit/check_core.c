@@ -62,7 +62,7 @@ START_TEST(creation_is_noted_made_recorded_confirmed)
     ck_assert_str_eq(record->owner, "alice");
     ck_assert_str_eq(record->storage_type, "filestore");
     ck_assert_str_eq(record->storage_path, scratch_path(data_of(record->id)));
-    ck_assert(!tus_upload_is_finished(upload));
+    ck_assert(!tus_commit_is_finished(upload));
     ck_assert_int_eq(upload->recorded, 1);
     ck_assert_int_eq(upload->offset, 0);
     ck_assert_uint_eq(scratch_mode(data_of(record->id)), MODE);
@@ -103,7 +103,7 @@ START_TEST(empty_upload_is_finished_at_once)
     tus_upload_t *upload = ck_create(0, _i);
 
     ck_assert_str_eq(calls(), "try note-create create put-durable confirm");
-    ck_assert(tus_upload_is_finished(upload));
+    ck_assert(tus_commit_is_finished(upload));
     ck_assert_int_eq(upload->finished_now, 1);
     tus_upload_release(upload);
     ck_finished(upload->record->id, "");
@@ -327,7 +327,7 @@ START_TEST(bytes_are_appended_over_requests)
     ck_assert_int_eq(upload->finished_now, 0);
     ck_ok(tus_append_end(upload));
     ck_assert_int_eq(upload->finished_now, 1);
-    ck_assert(tus_upload_is_finished(upload));
+    ck_assert(tus_commit_is_finished(upload));
     tus_upload_release(upload);
     ck_finished(id, "fourmorelast");
 }
@@ -446,7 +446,7 @@ START_TEST(empty_deferred_upload_is_not_finished)
     tus_upload_t *upload = ck_create(TUS_SIZE_UNKNOWN, _i);
     const char *id = upload->record->id;
 
-    ck_assert(!tus_upload_is_finished(upload));
+    ck_assert(!tus_commit_is_finished(upload));
     ck_ok(tus_append_end(upload));
     tus_upload_release(upload);
     ck_unfinished(id, "");
@@ -613,7 +613,7 @@ START_TEST(failed_append_is_true_and_goes_on)
     ck_assert_int_eq(upload->finished_now, 0);
     if (upload->lock) { /* held */
         ck_assert_int_eq(upload->offset, stored(id));
-        ck_assert(!tus_upload_is_finished(upload));
+        ck_assert(!tus_commit_is_finished(upload));
     }
     tus_upload_release(upload);
     ck_nothing_held();
@@ -623,7 +623,7 @@ START_TEST(failed_append_is_true_and_goes_on)
     upload = ck_hold(id);
     ck_assert_int_eq(upload->offset, stored(id));
     ck_ok(tus_append(upload, &"fourmore"[upload->offset], (apr_size_t)(8 - upload->offset)));
-    if (!tus_upload_is_finished(upload)) {
+    if (!tus_commit_is_finished(upload)) {
         ck_ok(tus_append_end(upload));
     }
     tus_upload_release(upload);
@@ -997,7 +997,7 @@ START_TEST(crash_before_each_call_is_settled)
     if (crashes[_i].kept) {
         ck_assert_int_eq(settled_as(id), TUS_SETTLED_KEEP);
         ck_ok(tus_upload_inspect(&upload, &core, id, unit_pool));
-        ck_assert(tus_upload_is_finished(upload));
+        ck_assert(tus_commit_is_finished(upload));
     }
 }
 END_TEST

@@ -263,7 +263,7 @@ START_TEST(record_planted_under_a_writer_is_an_error)
     scratch_plant((plant_e)_i, info_of(id));
     ck_assert_ptr_nonnull(tus_append_end(upload));
     ck_assert_int_eq(upload->finished_now, 0);
-    ck_assert(!tus_upload_is_finished(upload));
+    ck_assert(!tus_commit_is_finished(upload));
     tus_upload_release(upload);
     ck_nothing_held();
     ck_assert_str_eq(scratch_get("elsewhere"), "secret");
@@ -367,9 +367,9 @@ static void ck_goes_on(const char *id)
     ck_ok(tus_upload_inspect(&upload, &core, id, unit_pool));
     ck_assert_int_eq(upload->offset, stored(id));
     ck_assert_uint_eq(scratch_mode(data_of(id)), 0640);
-    ck_assert_int_eq(!!tus_upload_is_finished(upload), upload->record->size == upload->offset);
+    ck_assert_int_eq(!!tus_commit_is_finished(upload), upload->record->size == upload->offset);
     ck_assert_int_eq(strncmp(scratch_get(data_of(id)), "fourmore", (size_t)upload->offset), 0);
-    if (!tus_upload_is_finished(upload)) {
+    if (!tus_commit_is_finished(upload)) {
         upload = ck_hold(id);
         ck_ok(tus_append_declare(upload, 8));
         ck_append(upload, &"fourmore"[upload->offset]);

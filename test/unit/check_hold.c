@@ -98,7 +98,7 @@ START_TEST(unfinished_upload_is_found)
     ck_assert_int_gt(upload->modified, 0);
     ck_assert_int_eq(upload->recorded, 1);
     ck_assert_int_eq(upload->created, 0);
-    ck_assert(!tus_upload_is_finished(upload));
+    ck_assert(!tus_commit_is_finished(upload));
     ck_assert_ptr_null(upload->lock);
     ck_assert_ptr_null(upload->writer);
     ck_nothing_held();
@@ -131,7 +131,7 @@ START_TEST(unfinished_upload_is_inspected)
 
     ck_ok(tus_upload_inspect(&upload, &core, id, unit_pool));
     ck_assert_int_eq(upload->offset, 4);
-    ck_assert(!tus_upload_is_finished(upload));
+    ck_assert(!tus_commit_is_finished(upload));
     ck_nothing_held();
 }
 END_TEST
@@ -163,7 +163,7 @@ START_TEST(finished_upload_takes_no_fence)
     calls();
     ck_ok(tus_upload_inspect(&upload, &core, id, unit_pool));
     ck_assert_str_eq(calls(), "get size");
-    ck_assert(tus_upload_is_finished(upload));
+    ck_assert(tus_commit_is_finished(upload));
     ck_assert_int_eq(upload->offset, 4);
     upload = ck_hold(id);
     ck_assert_str_eq(calls(), "try get size");
@@ -184,11 +184,11 @@ START_TEST(upload_with_all_bytes_is_finished_on_the_way)
     tus_upload_t *upload;
 
     ck_ok(tus_upload_find(&upload, &core, id, unit_pool));
-    ck_assert(!tus_upload_is_finished(upload));
+    ck_assert(!tus_commit_is_finished(upload));
     calls();
     ck_ok(ways[_i](&upload, id));
     ck_assert_int_eq(upload->finished_now, 1);
-    ck_assert(tus_upload_is_finished(upload));
+    ck_assert(tus_commit_is_finished(upload));
     ck_assert_int_eq(upload->offset, 8);
     ck_assert_int_eq(calls_of("flush"), 1);
     ck_assert_int_eq(calls_of("put-durable"), 1);
@@ -312,7 +312,7 @@ START_TEST(finished_upload_whose_data_was_taken_stays_complete)
     ck_ok(tus_upload_inspect(&upload, &core, id, unit_pool)); /* finishes it */
     ck_assert_int_eq(unlink(scratch_path(data_of(id))), 0);
     ck_ok(ways[_i](&upload, id));
-    ck_assert(tus_upload_is_finished(upload));
+    ck_assert(tus_commit_is_finished(upload));
     ck_assert_int_eq(upload->offset, 8);
     ck_assert_int_eq(upload->modified, record_of(id)->finished);
     ck_assert_int_eq(tus_append_room(upload), 0);
@@ -330,7 +330,7 @@ static void ck_takes_nothing(const char *id, const char *text)
     const tus_error_t *error = by_hold(&upload, id);
 
     if (!error) {
-        ck_assert(tus_upload_is_finished(upload));
+        ck_assert(tus_commit_is_finished(upload));
         ck_assert_int_eq(tus_append_room(upload), 0);
         ck_assert_ptr_nonnull(tus_append(upload, "more", 4));
         tus_append_end(upload);
@@ -394,7 +394,7 @@ START_TEST(upload_of_tusd_is_finished_at_its_size)
 
     plant("a", json, "fourmore");
     ck_ok(ways[_i](&upload, "a"));
-    ck_assert(tus_upload_is_finished(upload));
+    ck_assert(tus_commit_is_finished(upload));
     ck_assert_int_eq(upload->offset, 8);
     ck_assert_int_eq(upload->finished_now, 0);
     ck_assert_str_eq(record_json("a"), json);
@@ -410,7 +410,7 @@ START_TEST(empty_upload_of_tusd_is_finished)
 
     plant("a", tusd_record("a", "\"Size\":0,\"SizeIsDeferred\":false"), "");
     ck_ok(ways[_i](&upload, "a"));
-    ck_assert(tus_upload_is_finished(upload));
+    ck_assert(tus_commit_is_finished(upload));
 }
 END_TEST
 
@@ -428,7 +428,7 @@ START_TEST(upload_of_tusd_is_continued)
 
     plant("a", json, "four");
     upload = ck_hold("a");
-    ck_assert(!tus_upload_is_finished(upload));
+    ck_assert(!tus_commit_is_finished(upload));
     ck_append(upload, "mo");
     ck_ok(tus_append_end(upload));
     tus_upload_release(upload);
@@ -454,7 +454,7 @@ START_TEST(deferred_upload_of_tusd_is_continued)
 
     plant("a", tusd_record("a", DEFERRED), "four");
     ck_ok(by_inspect(&upload, "a"));
-    ck_assert(!tus_upload_is_finished(upload));
+    ck_assert(!tus_commit_is_finished(upload));
     upload = ck_hold("a");
     ck_ok(tus_append_declare(upload, 6));
     ck_append(upload, "mo");
@@ -644,7 +644,7 @@ START_TEST(upload_finished_by_its_holder_is_finished_once)
     other_holds(ending, 1);
     on_asked = finish_it;
     ck_ok(ways[_i](&upload, ending));
-    ck_assert(tus_upload_is_finished(upload));
+    ck_assert(tus_commit_is_finished(upload));
     ck_assert_int_eq(upload->offset, 8);
     ck_assert_int_eq(upload->finished_now, 0);
     tus_upload_release(upload);
@@ -770,7 +770,7 @@ START_TEST(upload_finished_by_another_server_is_finished_once)
 
     hold_elsewhere(id, finish_elsewhere);
     ck_ok(by_hold(&upload, id));
-    ck_assert(tus_upload_is_finished(upload));
+    ck_assert(tus_commit_is_finished(upload));
     ck_assert_int_eq(upload->finished_now, 0);
     ck_assert_int_eq(calls_of("put-durable"), 1);
     ck_assert_int_eq(tus_append_room(upload), 0);
