@@ -15,7 +15,7 @@
  * all, so that freeing leaves no gap to mark.
  *
  * Waking: each slot has an eventfd, made before the first fork and so the same
- * number in every process; where descriptors ran out there is none, and holders
+ * number in every process; where descriptors are scarce there is none, and holders
  * look by themselves. All holders of a process poll the one. It is readable
  * from the asking until every holder that was asked has looked. One that is busy
  * elsewhere must not keep the others awake: after PATIENCE any of them silences
@@ -33,11 +33,13 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #define MAGIC 0x74757321u
@@ -499,9 +501,21 @@ apr_size_t tus_lock_shm_size(unsigned entries, unsigned processes)
     return table_size((apr_size_t)entries * PLACES_PER_ENTRY, processes);
 }
 
+/* A quarter of the descriptors that a process may have: the rest is for what httpd is there for. */
+static unsigned events_at_most(void)
+{
+    struct rlimit limit;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0) {
+        return 0;
+    }
+    return limit.rlim_cur / 4 < UINT_MAX ? (unsigned)(limit.rlim_cur / 4) : UINT_MAX;
+}
+
 apr_status_t tus_lock_shm_init(void *base, apr_size_t size, unsigned entries, unsigned processes)
 {
     table_t *table = base;
+    unsigned events = events_at_most();
     apr_status_t rv;
     unsigned i;
 
@@ -513,7 +527,7 @@ apr_status_t tus_lock_shm_init(void *base, apr_size_t size, unsigned entries, un
         return rv;
     }
     for (i = 0; i < processes; i++) {
-        processes_of(table)[i].event = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+        processes_of(table)[i].event = i < events ? eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC) : -1;
     }
     table->layout = TUS_LOCK_SHM_LAYOUT;
     table->size = tus_lock_shm_size(entries, processes);

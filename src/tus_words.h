@@ -395,8 +395,9 @@ apr_size_t tus_lock_shm_size(unsigned entries, unsigned processes);
 
 /**
  * Puts an empty table into zeroed shared memory. Once, before any fork: it
- * makes one event descriptor per process slot, which the children inherit, and
- * which stay open as long as this process lives. No pool owns them: the process
+ * makes an event descriptor for each process slot, as far as descriptors are
+ * plenty, which the children inherit, and which stay open as long as this
+ * process lives. No pool owns them: the process
  * pool is cleaned up after the module that would do it has been unloaded.
  * @return APR_SUCCESS; APR_EINVAL for no entries or processes, or too little memory; or what
  *         the system said

@@ -8,7 +8,7 @@ import { MiB, randomFile, sha256, sha256OfFile, temporaryDirectory } from './lib
 import { until } from './lib/process.js';
 import { Run } from './lib/run.js';
 
-const KILOBYTES_PER_SECOND = 4 * 1024;
+const KILOBYTES_PER_SECOND = 2 * 1024;
 
 /** A person with the page in front of them. */
 class Visitor {
@@ -104,14 +104,14 @@ describe('the upload page', () => {
 
     await visitor.throttle(KILOBYTES_PER_SECOND);
     await visitor.drop(file);
-    await visitor.progress(20);
+    await visitor.progress(10);
     await visitor.button('Pause upload').click();
     await page.getByText(/Paused: \d+%/).waitFor();
     assert.equal(visitor.requests.filter((request) => request.method() === 'POST').length, 1);
 
     await page.reload();
     await visitor.button('Resume upload').click();
-    await visitor.progress(40);
+    await visitor.progress(25);
     await visitor.button('Pause upload').click();
     await page.getByText(/Paused: \d+%/).waitFor();
     await visitor.throttle(0);
@@ -135,7 +135,7 @@ describe('the upload page', () => {
     const file = randomFile(join(visitor.directory, 'again.bin'), 24 * MiB);
     await visitor.throttle(KILOBYTES_PER_SECOND);
     await visitor.drop(file);
-    await visitor.progress(20);
+    await visitor.progress(10);
     // The browser's copy of the file goes, the address of the upload stays.
     await visitor.page.goto('about:blank');
     await visitor.page.route('**/page.js', async (route) => {

@@ -1,13 +1,14 @@
 """A store that cannot be written: missing, not permitted, full. It stops nothing but itself."""
 import os
 import shutil
+import stat
 
 import pytest
 
 from testenv.httpd import endpoint
 from testenv.store import Store
 from testenv.tus import Tus, assert_error
-from testenv.util import give_to_user, pattern, run_user
+from testenv.util import AS_ROOT, give_to_user, pattern, run_user
 
 KIB = 1024
 
@@ -183,6 +184,30 @@ def test_the_state_directory_cannot_be_made(httpd):
         else:
             server.expect_log('mime.types/state')
             assert Tus(server).create(5).status == 500
+
+
+def test_a_state_directory_of_somebody_else(httpd):
+    """It is neither taken nor opened to anybody: that may be /var/lib, by a slip of the pen."""
+    server = httpd()
+    store = server.make_store()
+    server.state_dir.mkdir()
+    server.state_dir.chmod(0o755)
+    foreign = server.state_dir / 'foreign'
+    foreign.write_text('not yours')
+    before = server.state_dir.stat()
+    if AS_ROOT:
+        server.expect_log(rf'\[tus:warn\].*TusStateDir {server.state_dir} .*Permission denied')
+    server.start(endpoint('Location /files', store))
+    after = server.state_dir.stat()
+    assert (after.st_uid, after.st_gid) == (before.st_uid, before.st_gid)
+    assert stat.S_IMODE(after.st_mode) == 0o755
+    assert foreign.read_text() == 'not yours'
+    if not AS_ROOT:
+        return      # it is ours then, and may be used
+    server.expect_log(r'\[tus:error\].*Permission denied.*TusStateDir')
+    assert_error(Tus(server).create(5), 500, 'ERR_INTERNAL_SERVER_ERROR')
+    assert not store.files()
+    assert os.listdir(server.state_dir) == ['foreign']
 
 
 # -- full ------------------------------------------------------------------------------------------

@@ -246,3 +246,44 @@ def test_other_metadata_reaches_no_header(tus):
     before = {name for name, _ in tus.get(uploaded(tus, filename='x')).headers}
     after = {name for name, _ in tus.get(uploaded(tus, filename='x', note='secret')).headers}
     assert before == after
+
+
+# -- server-side includes --------------------------------------------------------------------------
+
+PAGE = b'<p>1 <!--#printenv --> 2 <!--#include virtual="/secret.txt" --> 3</p>'
+
+
+@pytest.fixture(scope='module')
+def including(shared_httpd):
+    """mod_include is on for everything, by all the ways there are to ask for it."""
+    server = shared_httpd(modules=['include'])
+    server.store = server.make_store()
+    (server.htdocs / 'secret.txt').write_text('a secret')
+    page = server.htdocs / 'page.html'
+    page.write_bytes(PAGE)
+    by_type = 'AddOutputFilterByType INCLUDES text/html text/plain application/octet-stream'
+    return server.start(
+        f'<Directory "{server.htdocs}">\nOptions +Includes\n</Directory>\n'
+        f'Alias /page-by-type "{page}"\nAlias /page-set "{page}"\n'
+        f'<LocationMatch "by-type">\nOptions +Includes\n{by_type}\n</LocationMatch>\n'
+        '<LocationMatch "set">\nOptions +Includes\nSetOutputFilter INCLUDES\n</LocationMatch>\n'
+        + endpoint('Location /by-type', server.store) + endpoint('Location /set', server.store))
+
+
+@pytest.mark.parametrize('way', ['by-type', 'set'])
+@pytest.mark.parametrize('filetype', ['text/html', 'text/plain', None])
+def test_an_upload_is_no_page_with_includes(including, way, filetype):
+    """Else whoever may upload may read every file and variable that httpd can."""
+    including.allow_log('AH01374')      # the filter had to be taken away again
+    tus = Tus(including, f'/{way}/', including.store)
+    with tus.connect() as conn:
+        assert b'a secret' in conn.request('GET', f'/page-{way}').body, 'includes are off'
+    pairs = {'filename': 'page.html', 'filetype': filetype} if filetype else {}
+    url = uploaded(tus, PAGE, **pairs)
+    answer = tus.get(url)
+    assert (answer.status, answer.body) == (200, PAGE)
+    assert answer.get('Content-Length') == str(len(PAGE))
+    answer = tus.get(url, [('Range', 'bytes=3-')])
+    assert (answer.status, answer.body) == (206, PAGE[3:])
+    unfinished = tus.new(1000, PAGE, [('Upload-Metadata', metadata(**pairs))] if pairs else [])
+    assert tus.get(unfinished).body == PAGE

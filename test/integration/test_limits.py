@@ -6,6 +6,7 @@ from functools import lru_cache
 import pytest
 
 from testenv.httpd import SANITIZED, endpoint, resident
+from testenv.store import Store
 from testenv.tus import OCTETS, Tus, assert_error, patch_fields
 from testenv.util import pattern
 
@@ -130,6 +131,20 @@ def test_the_refusal_names_the_directive(limited, base):
     for answer in (tus.patch(url, 0, bytes(1001)), tus.create(5000, bytes(1001))):
         assert answer.status == 413
         assert b'LimitRequestBody' in answer.body, answer
+
+
+@pytest.mark.parametrize('base', ['thousand', 'up'])
+@pytest.mark.parametrize('body', [[bytes(1001)], [bytes(600)] * 2, [bytes(1)] * 1001],
+                         ids=['at once', 'in two', 'by bytes'])
+def test_a_creation_beyond_the_limit_leaves_nothing(limited, base, body):
+    """Chunked, so that its size is known only when a part of it is stored already."""
+    limited.allow_log('AH01588|AH01589|AH01591')
+    store = limited.store if base == 'thousand' else Store(limited.htdocs / 'up' / 'store')
+    before = store.files()
+    answer = Tus(limited, f'/{base}/', store).create(5000, body, chunked=True)
+    assert answer.status == 413, answer
+    assert answer.get('Location') is None
+    assert store.files() == before
 
 
 def announce(tus, url, length):

@@ -110,6 +110,18 @@ def test_a_hard_stop_keeps_the_bytes(tus, how):
     assert tus.store.data(url) == b'helloworld'
 
 
+@pytest.mark.parametrize('graceful', [False, True], ids=['TERM', 'USR1 and TERM'])
+def test_the_parent_ends_with_status_0(tus, graceful):
+    """No log tells how the parent died: only who waits for it knows."""
+    roundtrip(tus)
+    if graceful:
+        tus.server.graceful()
+        roundtrip(tus)
+    parent = tus.server.process
+    tus.server.stop()
+    assert parent.returncode == 0
+
+
 @pytest.mark.parametrize('mechanism', ['fcntl:{run}', 'flock:{run}', 'sysvsem'])
 def test_mutex_mechanisms(httpd, mpm, mechanism):
     """Whatever `Mutex` says: it excludes, and is free again when its holder was killed."""
@@ -162,3 +174,20 @@ def test_a_stalled_upload_leaves_the_others_alone(tus):
         assert holder.finish(b'world').status == 204
     wait_until(lambda: tus.store.files() == {upload_id(url), upload_id(url) + '.info'},
                'the store to hold just this upload')
+
+
+def test_more_processes_than_descriptors(httpd):
+    """A big ServerLimit starts under the usual `ulimit -n`, and an upload is still taken over."""
+    server = httpd(mpm='prefork', prefix=['prlimit', '--nofile=1024:1024', '--'],
+                   mpm_settings='StartServers 4\nServerLimit 1100\nMaxRequestWorkers 1100')
+    store = server.make_store()
+    server.start(endpoint('Location /files', store))
+    tus = Tus(server, store=store)
+    for _ in range(2):
+        url = tus.new(10)
+        with tus.hold(url, 0, 10, b'hello') as old:
+            assert tus.append(url, 5, b'wor') == 8
+            assert_error(old.response(), 503, 'ERR_UPLOAD_INTERRUPTED')
+        assert tus.append(url, 8, b'ld') == 10
+        assert tus.store.data(url) == b'helloworld'
+        server.graceful()

@@ -2,7 +2,9 @@
 import pytest
 
 from testenv.httpd import endpoint
+from testenv.store import Store
 from testenv.tus import Tus, assert_error, assert_of_endpoint, patch_fields
+from testenv.util import free_port
 
 VERSION = ('Tus-Resumable', '1.0.0')
 
@@ -121,6 +123,44 @@ def test_no_rule_can_be_passed(server, base, status, method, actual):
     assert tus.store.data(url) == b'abc'
 
 
+ONLY_POST = ['Require all denied', """<If "%{REQUEST_METHOD} == 'POST'">""", 'Require all granted',
+             '</If>']
+
+
+@pytest.fixture(scope='module')
+def only_post(shared_httpd):
+    """What <If> grants to POST, in every place that can say so, over the same store."""
+    server = shared_httpd()
+    htaccess, directory = (server.make_dir(server.htdocs / name) for name in
+                           ('htaccess', 'directory'))
+    store = Store(server.make_dir(htaccess / 'store'))
+    (htaccess / '.htaccess').write_text(
+        '\n'.join(['TusEngine On', 'TusStore file store', *ONLY_POST, '']))
+    server.start(f'<Directory "{htaccess}">\nAllowOverride FileInfo AuthConfig\n</Directory>\n'
+                 + endpoint('Location /files', store)
+                 + endpoint('Location /location', store, *ONLY_POST)
+                 + endpoint(f'Directory "{directory}"', store, *ONLY_POST))
+    return Tus(server, store=store)
+
+
+@pytest.mark.parametrize('base', ['location', 'directory', 'htaccess'])
+@pytest.mark.parametrize('method', ['DELETE', 'PATCH', 'GET', 'HEAD'])
+def test_what_an_if_grants_to_post_is_granted_to_nothing_else(only_post, base, method):
+    """The <If> that matched the method on the wire must not count for the effective one."""
+    tus = Tus(only_post.server, f'/{base}/', only_post.store)
+    tus.server.allow_log('AH01630')
+    url = tus.new(10, b'abc')
+    fields = patch_fields(3) if method == 'PATCH' else [VERSION]
+    for actual in (method, 'POST'):
+        with tus.connect() as conn:
+            conn.send_request(actual, url, [*fields, ('X-HTTP-Method-Override', method)], b'hello')
+            answer = conn.response('HEAD' if actual == 'HEAD' else 'GET')
+        assert_of_endpoint(answer)
+        assert answer.status == 403, answer
+    assert tus.store.data(url) == b'abc'
+    assert only_post.offset(url.replace(tus.base, only_post.base)) == 3
+
+
 def test_what_the_rules_allow_is_done(server):
     """DELETE is denied as itself and becomes POST: the effective method counts there too."""
     tus = Tus(server, '/limit/', server.store)
@@ -145,3 +185,39 @@ def test_override_with_the_wrong_version(tus):
     url = tus.new(10, b'abc')
     assert_error(override(tus, 'DELETE', url), 412, 'ERR_UNSUPPORTED_VERSION')
     assert tus.offset(url) == 3
+
+
+# -- the configuration is looked up again for the effective method ---------------------------------
+
+@pytest.fixture(scope='module', params=['/files/', '/site/directory/', '/site/htaccess/'])
+def mounted(request, shared_httpd):
+    """An endpoint of each kind where ProxyPass would take all that is not below /site."""
+    server = shared_httpd(modules=['proxy', 'proxy_http'])
+    store = server.make_store()
+    site = server.htdocs / 'site'
+    directory, htaccess = (server.make_dir(site / name) for name in ('directory', 'htaccess'))
+    own = Store(server.make_dir(htaccess / 'store'))
+    (htaccess / '.htaccess').write_text('TusEngine On\nTusStore file store\n')
+    server.start('ProxyPass /site !\n'
+                 f'ProxyPass / http://127.0.0.1:{free_port()}/\n'
+                 f'<Directory "{htaccess}">\nAllowOverride FileInfo\n</Directory>\n'
+                 + endpoint('Location /files', store)
+                 + endpoint(f'Directory "{directory}"', store))
+    return Tus(server, request.param, own if 'htaccess' in request.param else store)
+
+
+def test_the_mount_after_an_override(mounted):
+    answer = override(mounted, 'POST', mounted.base, [VERSION, ('Upload-Length', 10)],
+                      actual='PUT')
+    assert answer.status == 201, answer
+    url = answer.get('Location')
+    assert url.startswith(mounted.base), url
+    answer = override(mounted, 'PATCH', url, patch_fields(0), b'hello')
+    assert (answer.status, answer.get('Upload-Offset')) == (204, '5')
+    assert override(mounted, 'DELETE', url + '/below', [VERSION]).status == 404
+    assert override(mounted, 'DELETE', mounted.base, [VERSION]).status in (404, 405)
+    answer = override(mounted, 'GET', url)
+    assert (answer.status, answer.body) == (200, b'hello')
+    assert mounted.store.data(url) == b'hello'
+    assert override(mounted, 'DELETE', url, [VERSION]).status == 204
+    assert mounted.head(url).status == 404

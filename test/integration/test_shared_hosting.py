@@ -1,6 +1,7 @@
 """Shared hosting: what an .htaccess may name, and what may lie in a store in place of an upload."""
 import json
 import os
+import select
 import shutil
 import stat
 import subprocess
@@ -11,7 +12,7 @@ from testenv.http import Connection
 from testenv.httpd import SANITIZED, endpoint, resident
 from testenv.store import Store, upload_id
 from testenv.tus import OCTETS, Tus, patch_fields
-from testenv.util import give_to_user, program
+from testenv.util import give_to_user, program, wait_until
 
 VERSION = ('Tus-Resumable', '1.0.0')
 SECRET = b'root:x:0:0: not yours'
@@ -172,6 +173,49 @@ def test_a_directory_swapped_for_a_symlink_later(site, swapped):
     with Connection(site.server.port) as conn:
         assert conn.request('DELETE', url, [VERSION]).status >= 400
     assert victim.read_bytes() == SECRET
+
+
+def reads(server, path):
+    """Whether some child has this file open."""
+    names = []
+    for pid in server.children():
+        for descriptor in os.scandir(f'/proc/{pid}/fd'):
+            try:
+                names.append(os.readlink(descriptor.path))
+            except FileNotFoundError:       # closed in the meantime
+                continue
+    return str(path) in names
+
+
+def is_answered(conn):
+    readable, _, _ = select.select([conn.sock], [], [], 0)
+    return bool(readable)
+
+
+def test_a_directory_swapped_while_its_htaccess_is_read(site):
+    """The identity that counts is that of the directory in which the .htaccess was found."""
+    victim = site.make(site.outside / 'store')
+    own = site.make(site.path / 'store')
+    site.htaccess(*(f'SetEnvIf User-Agent "x{number}" y' for number in range(20_000)),
+                  'TusStore file store')
+    away = site.path.with_name('away')
+    site.server.expect_log('up was replaced while this was read')
+    site.server.allow_log(r'TusStore|\[tus:error\]')
+    for _ in range(5):
+        with Connection(site.server.port) as conn:
+            conn.send_request('POST', '/customer/up/', [
+                VERSION, ('Upload-Length', 5), ('Content-Type', OCTETS)], b'hello')
+            wait_until(lambda: reads(site.server, site.path / '.htaccess') or is_answered(conn),
+                       'the .htaccess to be read')
+            site.path.rename(away)
+            site.path.symlink_to(site.outside)
+            answer = conn.response('POST')
+        assert not os.listdir(victim), answer
+        assert answer.status in (201, 500), answer
+        site.path.unlink()
+        away.rename(site.path)
+    assert site.create().status == 201
+    assert Store(own).uploads()
 
 
 def test_the_server_allows_a_place(httpd):

@@ -3,10 +3,14 @@
 Every road is driven twice: to an ordinary directory, where x.php must run (else the road proves
 nothing), and to the store, where the answer is 404 and nothing runs.
 """
+import select
+import socket
+
 import pytest
 
 from testenv.http import Connection
 from testenv.httpd import endpoint
+from testenv.store import upload_id
 from testenv.tus import Tus
 from testenv.util import give_to_user
 
@@ -274,6 +278,76 @@ def test_a_store_inside_the_endpoints_directory(httpd, php):
         assert answer.status == 404, answer
         assert b'executed' not in answer.body
     assert not ran(up / 'store')
+
+
+# -- names that are made of two halves -------------------------------------------------------------
+
+@pytest.mark.parametrize('form', ['fcgi://127.0.0.1:{port}{path}',
+                                  'fcgi://127.0.0.1:{port}/{path}/../{name}'])
+def test_a_handler_that_is_half_of_a_path(httpd, php, form):
+    """mod_proxy_fcgi appends the file's name to SetHandler's URL; php-fpm runs what comes first."""
+    server = httpd(modules=MODULES)
+    places = {name: server.root / 'stores' / name for name in ('plain', 'store')}
+    for name, place in places.items():
+        plant(place)
+        directory = server.make_dir(server.htdocs / f'by-{name}')
+        (directory / 'a.php').write_text('')
+        url = form.format(port=php.port, path=place / 'x.php', name='x.php')
+        (directory / '.htaccess').write_text(f'SetHandler "proxy:{url}"\n')
+    server.allow_log(NOISE)
+    server.start(f'<Directory "{server.htdocs}">\nAllowOverride FileInfo\n</Directory>\n'
+                 + endpoint('Location /files', places['store']))
+    assert b'executed' in fetch(server, '/by-plain/a.php').body, 'the road leads nowhere'
+    assert ran(places['plain'])
+    answer = fetch(server, '/by-store/a.php')
+    assert answer.status == 404, answer
+    assert not ran(places['store'])
+
+
+def test_a_backend_on_a_socket_is_not_even_asked(httpd):
+    """As above, for an upload and with a backend that would see any connection."""
+    server = httpd(modules=MODULES)
+    store = server.make_store()
+    directory = server.make_dir(server.htdocs / 'by')
+    (directory / 'a.php').write_text('')
+    path = server.root / 'run' / 'fpm'
+    server.start('ProxyTimeout 1\n'
+                 f'<Directory "{server.htdocs}">\nAllowOverride FileInfo\n</Directory>\n'
+                 + endpoint('Location /files', store))
+    upload = store.path / upload_id(Tus(server).upload(PHP.encode()))
+    with socket.socket(socket.AF_UNIX) as backend:
+        backend.bind(str(path))
+        backend.listen()
+        path.chmod(0o666)
+        (directory / '.htaccess').write_text(
+            f'SetHandler "proxy:unix:{path}|fcgi://localhost{upload}"\n')
+        answer = fetch(server, '/by/a.php')
+        asked, _, _ = select.select([backend], [], [], 0)
+    assert answer.status == 404, answer
+    assert not asked, 'the backend was asked'
+
+
+def test_the_path_of_a_cgi_is_not_translated_into_the_store(httpd):
+    """PATH_TRANSLATED is a file's name, and many a script opens it."""
+    server = httpd(modules=['cgid'])
+    store = server.make_dir(server.htdocs / 'up' / 'store')
+    store.chmod(0o770)
+    scripts = server.make_dir(server.root / 'cgi-bin')
+    (scripts / 'show').write_text("#!/bin/sh\nprintf 'Content-Type: text/plain\\n\\n'\nenv\n")
+    (scripts / 'show').chmod(0o755)
+    (server.htdocs / 'up' / 'plain.txt').write_text('plain')
+    server.start(f'ScriptSock {server.root}/run/cgisock\n'
+                 f'ScriptAlias /cgi-bin/ "{scripts}/"\n'
+                 f'<Directory "{scripts}">\nRequire all granted\n</Directory>\n'
+                 + endpoint('Location /up', store))
+    url = Tus(server, '/up/').upload(b'hello')
+    page = fetch(server, '/cgi-bin/show/up/plain.txt').body.decode()
+    assert f'PATH_TRANSLATED={server.htdocs}/up/plain.txt\n' in page, 'nothing is translated'
+    upload = f'/up/store/{upload_id(url)}'
+    for path in (upload, upload + '/below', upload + '.info', '/up/store/', '/up//.' + upload[3:]):
+        answer = fetch(server, '/cgi-bin/show' + path)
+        assert answer.status == 200, answer
+        assert str(store) not in answer.body.decode(), path
 
 
 # -- a store that is refused -----------------------------------------------------------------------

@@ -31,7 +31,7 @@ list_missing() {
     missing=()
     # apache2-bin and not apache2: no server that starts on port 80.
     need apache2-bin has_any apache2 httpd
-    need apache2-dev has_any apxs apxs2
+    need apache2-dev has apxs
     need gcc has gcc
     need libc6-dev has_header stdlib.h
     need libjansson-dev has_header jansson.h
