@@ -274,7 +274,8 @@ struct tus_meta_provider_t {
 
     /**
      * Reads a record.
-     * @return APR_SUCCESS; APR_ENOENT; TUS_EDAMAGED; TUS_EREFUSED; or what the system said
+     * @return APR_SUCCESS; APR_ENOENT; TUS_EDAMAGED; TUS_EREFUSED for what is too large or no
+     *         record; APR_EINVAL for an invalid id; or what the system said
      */
     apr_status_t (*get)(tus_meta_t *meta, const char *id, tus_record_t **record, apr_pool_t *p);
 
@@ -294,12 +295,17 @@ struct tus_meta_provider_t {
      * Brings the index up to date with the journal, or goes on with rebuilding
      * it for about `budget`. One process at a time calls it for a store.
      * @return APR_SUCCESS when all is done; APR_INCOMPLETE when a rebuild has
-     *         more to do; APR_EINTR if cancelled; or what the system said
+     *         more to do; APR_EBUSY while another process does it; TUS_EDAMAGED if
+     *         the index turned out so and is made anew by the next call; APR_EINTR
+     *         if cancelled; or what the system said
      */
     apr_status_t (*fold)(tus_meta_t *meta, tus_settle_fn settle, void *baton,
                          apr_interval_time_t budget, const tus_cancel_t *cancel, apr_pool_t *p);
 
-    /** Calls fn for each entry of the index as it stands. */
+    /**
+     * Calls fn for each entry of the index as it stands, during a rebuild too.
+     * @return APR_SUCCESS; TUS_EDAMAGED where there is no index; or what fn said
+     */
     apr_status_t (*walk)(tus_meta_t *meta, tus_entry_fn fn, void *baton, apr_pool_t *p);
 };
 

@@ -222,7 +222,7 @@ typedef struct tus_state_store_t {
 
 /**
  * Opens the state directory, which must exist and be nobody else's.
- * @param mutex held while the registry is written
+ * @param mutex the metadata mutex, held while the registry is written
  * @param p owns it; thread-safe afterwards
  * @return APR_SUCCESS; TUS_EREFUSED if others may write it; or what the system said
  */
