@@ -74,6 +74,13 @@ static void log_error(request_rec *r, const tus_error_t *error)
     const char *id = request->id ? request->id : "-";
     const char *reason = tus_error_reason(error->rv);
 
+    if (error->err == TUS_ERR_TOO_BUSY) {
+        ap_log_rerror(APLOG_MARK, APLOG_WARNING, 0, r,
+                      "%s: the lock table is full (id=%s); it grows with ServerLimit and"
+                      " ThreadLimit, at a full restart",
+                      error->code, id);
+        return;
+    }
     if (!error->detail) {
         ap_log_rerror(APLOG_MARK, APLOG_INFO, error->rv, r, "%s: %s (id=%s)", error->code,
                       error->message, id);
