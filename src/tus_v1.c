@@ -133,8 +133,10 @@ static const tus_error_t *error_of(request_rec *r, const tus_body_t *body, tus_b
     case TUS_BODY_TIMEOUT:
         return tus_error(r->pool, TUS_ERR_READ_TIMEOUT, NULL);
     case TUS_BODY_ASKED:
-    case TUS_BODY_INCOMPLETE:
         return tus_error(r->pool, TUS_ERR_UPLOAD_INTERRUPTED, NULL);
+    case TUS_BODY_INCOMPLETE:
+        return tus_error(r->pool, TUS_ERR_UPLOAD_INTERRUPTED,
+                         "the request ended before its body did; what arrived is kept");
     case TUS_BODY_REFUSED:
         return body->error;
     default:
