@@ -10,7 +10,7 @@ import pytest
 from testenv.http import chunk, request_head
 from testenv.httpd import endpoint
 from testenv.store import upload_id
-from testenv.tus import OCTETS, Tus, assert_error, assert_of_endpoint, patch_fields
+from testenv.tus import OCTETS, Tus, assert_error, patch_fields
 from testenv.util import give_to_user, pattern, wait_until
 
 MISSING = '/files/0123456789abcdef0123456789abcdef'
