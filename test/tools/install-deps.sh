@@ -54,6 +54,13 @@ as_root() {
     if [ "$(id -u)" -eq 0 ]; then "$@"; else sudo "$@"; fi
 }
 
+# may_install PACKAGE...: says what to do where this script cannot
+may_install() {
+    has apt-get || fail "Missing: $* (Debian's names). Without apt-get they have to be installed by hand."
+    [ "$(id -u)" -eq 0 ] || has sudo ||
+        fail "Missing, and without sudo only root can install it: apt-get install $*"
+}
+
 # php-fpm would start a service; a policy-rc.d that says 101 forbids it for the moment.
 forbid_services() {
     [ -e /usr/sbin/policy-rc.d ] && return
@@ -79,10 +86,7 @@ apt_install() {
 install_packages() {
     list_missing
     [ ${#missing[@]} -eq 0 ] && return
-    has apt-get || fail "Missing: ${missing[*]} (Debian's names). Without apt-get they have to be" \
-                        'installed by hand.'
-    [ "$(id -u)" -eq 0 ] || has sudo ||
-        fail "Missing, and without sudo only root can install it: apt-get install ${missing[*]}"
+    may_install "${missing[@]}"
     apt_install "${missing[@]}" ca-certificates
     list_missing
     [ ${#missing[@]} -eq 0 ] || fail "Could not be installed: ${missing[*]}"
@@ -106,7 +110,8 @@ install_node_packages() {
 # Ubuntu has Chromium as a snap only; there Playwright brings its own.
 install_browser() {
     has_browser && return
-    if has apt-get && apt_get update && apt-cache policy chromium | grep -q 'Candidate: [0-9]'; then
+    may_install chromium
+    if apt_get update && apt-cache policy chromium | grep -q 'Candidate: [0-9]'; then
         apt_install chromium
     else
         echo 'Installing chromium by Playwright'
