@@ -54,7 +54,7 @@ typedef struct tus_pair_t {
 } tus_pair_t;
 
 /** The size of an upload whose length is deferred. */
-#define TUS_SIZE_UNKNOWN ((apr_off_t)-1)
+#define TUS_SIZE_UNKNOWN APR_INT64_C(-1)
 
 /** What is kept of an upload: ID.info. */
 typedef struct tus_record_t {
