@@ -95,12 +95,12 @@ static void register_hooks(apr_pool_t *p)
     ap_hook_type_checker(tus_mount_type, NULL, NULL, APR_HOOK_REALLY_FIRST);
 
     /* First, so that nobody helps a client to a name in a store; last, when it is final. */
-    ap_hook_fixups(tus_guard_fixups, NULL, NULL, APR_HOOK_REALLY_FIRST);
-    ap_hook_fixups(tus_guard_fixups, NULL, NULL, APR_HOOK_REALLY_LAST);
+    ap_hook_fixups(tus_guard_request, NULL, NULL, APR_HOOK_REALLY_FIRST);
+    ap_hook_fixups(tus_guard_request, NULL, NULL, APR_HOOK_REALLY_LAST);
 
     /* Before mod_proxy, and whatever a rewriting .htaccess above us has set. */
     ap_hook_handler(handler, NULL, NULL, APR_HOOK_REALLY_FIRST);
-    ap_hook_handler(tus_guard_handler, NULL, NULL, APR_HOOK_REALLY_FIRST + 1);
+    ap_hook_handler(tus_guard_request, NULL, NULL, APR_HOOK_REALLY_FIRST + 1);
 }
 
 module AP_MODULE_DECLARE_DATA tus_module = { STANDARD20_MODULE_STUFF,

@@ -56,7 +56,7 @@ static const tus_error_t *find_state(const char **dir, tus_store_t *store, const
     tus_state_store_t known = { 0 };
     apr_status_t rv;
     const char *why;
-    tus_state_t *state = tus_shared_state(&rv, &why);
+    tus_state_t *state = tus_shared_state(&why);
 
     if (!state) {
         return tus_error_system(p, APR_SUCCESS, "%s", why);

@@ -221,7 +221,7 @@ static int refuse(request_rec *r, const char *store)
     return HTTP_NOT_FOUND;
 }
 
-static int guard(request_rec *r)
+int tus_guard_request(request_rec *r)
 {
     const tus_settings_t *settings = tus_config_of(r);
     const tus_store_spec_t *own = settings->store.htaccess ? &settings->store : NULL;
@@ -236,14 +236,4 @@ static int guard(request_rec *r)
     }
     remember(r, settings);
     return DECLINED;
-}
-
-int tus_guard_fixups(request_rec *r)
-{
-    return guard(r);
-}
-
-int tus_guard_handler(request_rec *r)
-{
-    return guard(r);
 }

@@ -142,9 +142,8 @@ const char *tus_check_explain(const char *directive, const char *path, apr_statu
 /** Resolves the stores of the server's own configuration; from post_config. */
 void tus_guard_init(apr_pool_t *pconf, server_rec *s);
 
-/** fixups and handler hooks, the last and the first of theirs: 404 for what lies in a store. */
-int tus_guard_fixups(request_rec *r);
-int tus_guard_handler(request_rec *r);
+/** fixups and handler hook: 404 for what lies in a store, unless it is the endpoint's own. */
+int tus_guard_request(request_rec *r);
 
 /* ---- tus_shared.c: what all children and generations share ---------------- */
 
@@ -163,8 +162,8 @@ tus_locks_t *tus_shared_locks(void);
 /** The mutex of the metadata index. */
 apr_global_mutex_t *tus_shared_meta_mutex(void);
 
-/** The state directory; NULL with the reason in rv and why where it cannot be used. */
-tus_state_t *tus_shared_state(apr_status_t *rv, const char **why);
+/** The state directory; NULL with the reason in why where it cannot be used. */
+tus_state_t *tus_shared_state(const char **why);
 
 /* ---- tus_endpoint.c: from settings to a tus_core_t ------------------------ */
 
@@ -201,8 +200,11 @@ const tus_request_t *tus_mount_of(const request_rec *r);
 
 /* ---- tus_override.c ------------------------------------------------------- */
 
-/** Makes X-HTTP-Method-Override the request's method, before anything judges it. */
-void tus_override_method(request_rec *r);
+/**
+ * Makes X-HTTP-Method-Override the request's method, before anything judges it.
+ * @return OK, or the status that the request ends with
+ */
+int tus_override_method(request_rec *r);
 
 /** Nonzero if X-HTTP-Method-Override names a method that cannot be honoured. */
 int tus_override_is_refused(const request_rec *r);

@@ -117,11 +117,15 @@ static int is_error_document(const request_rec *r)
 int tus_mount_request(request_rec *r)
 {
     const tus_settings_t *settings = tus_config_of(r);
+    int status;
 
     if (r->main || !settings->engine.on || is_error_document(r)) {
         return DECLINED;
     }
-    tus_override_method(r);
+    status = tus_override_method(r);
+    if (status != OK) {
+        return status;
+    }
     settings = tus_config_of(r); /* an <If> may have judged the new method */
     if (!settings->engine.on) {
         return DECLINED;

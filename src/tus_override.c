@@ -24,32 +24,36 @@ static const char *header(const request_rec *r)
 
 /*
  * From the start: <If> and <Limit> have judged the old method, and what they
- * merged cannot be taken out again.
+ * merged cannot be taken out again. Where that fails the request ends: what it
+ * has then are the server's defaults, without the rules of its place.
  */
-static void configure_again(request_rec *r)
+static int configure_again(request_rec *r)
 {
+    int status;
+
     r->per_dir_config = r->server->lookup_defaults;
-    if (ap_run_map_to_storage(r) == OK) {
-        ap_location_walk(r);
-        ap_if_walk(r);
+    status = ap_run_map_to_storage(r);
+    if (status == OK) {
+        status = ap_location_walk(r);
     }
+    return status == OK ? ap_if_walk(r) : status;
 }
 
-void tus_override_method(request_rec *r)
+int tus_override_method(request_rec *r)
 {
     const char *method = header(r);
 
     if (!method || strcmp(method, r->method) == 0) {
-        return;
+        return OK;
     }
     for (apr_size_t i = 0; i < sizeof(overridable) / sizeof(overridable[0]); i++) {
         if (strcmp(method, overridable[i]) == 0) {
             r->method = overridable[i];
             r->method_number = ap_method_number_of(r->method);
-            configure_again(r);
-            return;
+            return configure_again(r);
         }
     }
+    return OK;
 }
 
 int tus_override_is_refused(const request_rec *r)

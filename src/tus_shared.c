@@ -45,7 +45,6 @@ typedef struct retained_t {
 static retained_t *retained;
 static tus_locks_t *locks;
 static tus_state_t *state;
-static apr_status_t state_rv;
 static const char *state_why;
 
 tus_locks_t *tus_shared_locks(void)
@@ -58,9 +57,8 @@ apr_global_mutex_t *tus_shared_meta_mutex(void)
     return retained ? retained->meta_mutex : NULL;
 }
 
-tus_state_t *tus_shared_state(apr_status_t *rv, const char **why)
+tus_state_t *tus_shared_state(const char **why)
 {
-    *rv = state_rv;
     *why = state_why;
     return state;
 }
@@ -88,7 +86,7 @@ static apr_status_t make_table(apr_pool_t *p)
     unsigned daemons = query(AP_MPMQ_HARD_LIMIT_DAEMONS, 1);
     unsigned threads = query(AP_MPMQ_HARD_LIMIT_THREADS, 1);
     unsigned processes = daemons + (daemons < OLD_PROCESSES ? daemons : OLD_PROCESSES);
-    unsigned entries = daemons * (threads ? threads : 1) * REQUESTS_PER_THREAD;
+    unsigned entries = daemons * threads * REQUESTS_PER_THREAD;
     apr_size_t size = tus_lock_shm_size(entries, processes);
     apr_status_t rv = apr_shm_create(&retained->shm, size, NULL, p);
     void *base;
@@ -196,16 +194,16 @@ static apr_status_t attach_table(apr_pool_t *pchild)
 static void open_state(apr_pool_t *pchild, server_rec *s)
 {
     const char *dir = tus_config_state_dir(s);
+    apr_status_t rv = tus_state_open(&state, dir, retained->meta_mutex, pchild);
 
-    state_rv = tus_state_open(&state, dir, retained->meta_mutex, pchild);
-    if (state_rv == TUS_EREFUSED) {
+    if (rv == TUS_EREFUSED) {
         state_why = apr_psprintf(pchild,
                                  "TusStateDir %s is not used: it must belong to User, and"
                                  " nobody else may write it (mode 0700)",
                                  dir);
     }
-    else if (state_rv != APR_SUCCESS) {
-        state_why = tus_check_explain("TusStateDir", dir, state_rv, pchild);
+    else if (rv != APR_SUCCESS) {
+        state_why = tus_check_explain("TusStateDir", dir, rv, pchild);
     }
 }
 

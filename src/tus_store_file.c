@@ -25,7 +25,6 @@ typedef struct file_store_t {
     int dir;
     const char *path; /* absolute, as configured */
     apr_fileperms_t mode;
-    apr_pool_t *pool;
 } file_store_t;
 
 struct tus_writer_t {
@@ -125,7 +124,6 @@ static apr_status_t file_open(tus_store_t **result, const tus_place_t *place, ap
     store->base.identity.owner = st.st_uid;
     store->path = tidy_path(place_path(place, p), p);
     store->mode = mode;
-    store->pool = p;
     *result = &store->base;
     return APR_SUCCESS;
 }

@@ -42,9 +42,8 @@ static void settle_all(server_rec *s, apr_pool_t *p)
 {
     apr_array_header_t *stores;
     apr_pool_t *pround;
-    apr_status_t rv;
     const char *why;
-    tus_state_t *state = tus_shared_state(&rv, &why);
+    tus_state_t *state = tus_shared_state(&why);
 
     if (!state || tus_state_stores(state, &stores, p) != APR_SUCCESS) {
         return;
