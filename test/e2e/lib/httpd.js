@@ -61,12 +61,13 @@ export class Httpd {
   }
 
   /**
-   * Lines of the error log that are worse than a notice. AH03092 is the event MPM's own, when it
-   * stops while a connection is being closed.
+   * Lines of the error log that are worse than a notice. AH03092 and AH03093 are the event MPM's
+   * own, when it stops while a connection is being closed or goes to keep-alive: it closes the
+   * sockets of its workers under them.
    */
   complaints() {
     return this.errors().split('\n')
-      .filter((line) => / (warn|error|crit|alert|emerg): (?!AH03092:)/.test(line));
+      .filter((line) => / (warn|error|crit|alert|emerg): (?!AH0309[23]:)/.test(line));
   }
 
   /** How much of an upload is in the store. */
