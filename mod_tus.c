@@ -46,6 +46,7 @@ static int post_config(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp, s
     if (status != OK) {
         return status;
     }
+    tus_halt_init(pconf, s);
     tus_endpoint_announce(s, ptemp);
     tus_guard_init(pconf, s);
     return tus_sweep_register(s, pconf);
@@ -54,6 +55,7 @@ static int post_config(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp, s
 static void child_init(apr_pool_t *pchild, server_rec *s)
 {
     tus_shared_attach(pchild, s);
+    tus_nudge_init(pchild);
 }
 
 static int post_perdir_config(request_rec *r)
@@ -82,6 +84,7 @@ static void register_providers(apr_pool_t *p)
 static void register_hooks(apr_pool_t *p)
 {
     register_providers(p);
+    tus_events_register();
 
     ap_hook_pre_config(pre_config, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_check_config(check_config, NULL, NULL, APR_HOOK_MIDDLE);
@@ -92,6 +95,9 @@ static void register_hooks(apr_pool_t *p)
     ap_hook_post_perdir_config(post_perdir_config, NULL, NULL, APR_HOOK_FIRST);
     ap_hook_insert_error_filter(tus_answer_common, NULL, NULL, APR_HOOK_MIDDLE);
 
+    /* A preflight has no credentials. */
+    ap_hook_check_access_ex(tus_cors_access, NULL, NULL, APR_HOOK_FIRST, AP_AUTH_INTERNAL_PER_CONF);
+
     ap_hook_type_checker(tus_mount_type, NULL, NULL, APR_HOOK_REALLY_FIRST);
 
     /* First, so that nobody helps a client to a name in a store; last, when it is final. */
@@ -101,6 +107,7 @@ static void register_hooks(apr_pool_t *p)
     /* Before mod_proxy, and whatever a rewriting .htaccess above us has set. */
     ap_hook_handler(handler, NULL, NULL, APR_HOOK_REALLY_FIRST);
     ap_hook_handler(tus_guard_request, NULL, NULL, APR_HOOK_REALLY_FIRST + 1);
+    ap_hook_handler(tus_metrics_handler, NULL, NULL, APR_HOOK_MIDDLE);
 }
 
 module AP_MODULE_DECLARE_DATA tus_module = { STANDARD20_MODULE_STUFF,

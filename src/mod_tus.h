@@ -19,6 +19,8 @@
 #include <apr_file_info.h>
 #include <apr_file_io.h>
 #include <apr_global_mutex.h>
+#include <apr_optional.h>
+#include <apr_optional_hooks.h>
 #include <apr_poll.h>
 #include <apr_pools.h>
 #include <apr_portable.h>
@@ -72,8 +74,11 @@ typedef struct tus_record_t {
     /* Ours, under "ModTus". Without it the record was written by somebody else. */
     int ours;
     apr_time_t created;
-    apr_time_t finished; /**< 0 while unfinished */
-    const char *owner;   /**< the user who created it, or NULL */
+    apr_time_t finished;        /**< 0 while unfinished */
+    apr_interval_time_t expire; /**< an unfinished one is kept so long without bytes; 0: for ever */
+    apr_time_t expired;         /**< since when its data may be gone for that, or 0 */
+    const char *owner;          /**< the user who created it, or NULL */
+    const char *concat;         /**< Upload-Concat as received, or NULL */
 } tus_record_t;
 
 /* ---- data stores --------------------------------------------------------- */
@@ -90,6 +95,9 @@ typedef struct tus_place_t {
     /** What `root` must be, so that it cannot be swapped; inode 0 checks nothing. */
     apr_uint64_t root_device;
     apr_uint64_t root_inode;
+    /** Permissions of the files and directories that are made, in APR's APR_FPROT_* bits. */
+    apr_fileperms_t file_mode;
+    apr_fileperms_t dir_mode;
 } tus_place_t;
 
 /** What a store is, whatever the path that leads to it. */
@@ -116,12 +124,10 @@ struct tus_store_provider_t {
 
     /**
      * Opens the store; cheap enough for each request.
-     * @param mode permissions of the files that are made, in APR's APR_FPROT_* bits
      * @param p owns the store and what it holds open
      * @return APR_SUCCESS, TUS_EREFUSED where `place` does not hold, or what the system said
      */
-    apr_status_t (*open)(tus_store_t **store, const tus_place_t *place, apr_fileperms_t mode,
-                         apr_pool_t *p);
+    apr_status_t (*open)(tus_store_t **store, const tus_place_t *place, apr_pool_t *p);
 
     /** The store's path, all symbolic links resolved, allocated from p. */
     apr_status_t (*path)(tus_store_t *store, const char **path, apr_pool_t *p);
@@ -133,17 +139,24 @@ struct tus_store_provider_t {
     apr_status_t (*info_dir)(tus_store_t *store, apr_os_file_t *dir);
 
     /**
-     * Makes the empty data of a new upload and fences it. Fills the record's
-     * storage_* members from p.
-     * @return APR_SUCCESS; APR_EEXIST (test with APR_STATUS_IS_EEXIST); or what the system said
+     * Makes the empty data of a new upload and fences it; directories above it too.
+     * @return APR_SUCCESS; APR_EEXIST (test with APR_STATUS_IS_EEXIST) also where the name is
+     *         another upload's directory; TUS_EREFUSED if the record's storage_path leads out of
+     *         the store; or what the system said
      */
-    apr_status_t (*create)(tus_store_t *store, tus_record_t *record, tus_writer_t **writer,
+    apr_status_t (*create)(tus_store_t *store, const tus_record_t *record, tus_writer_t **writer,
                            apr_pool_t *p);
+
+    /**
+     * Fills the record's storage_* members from p: where data and ID.info lie by
+     * now, whatever a record that was moved with its store says.
+     */
+    apr_status_t (*locate)(tus_store_t *store, tus_record_t *record, apr_pool_t *p);
 
     /** The upload's record exists: what create made is no orphan from here on. */
     apr_status_t (*confirm)(tus_writer_t *writer);
 
-    /** Removes what create made and confirm never saw; leaves all else. */
+    /** Removes what create made at the id and confirm never saw; leaves all else. */
     apr_status_t (*discard)(tus_store_t *store, const char *id);
 
     /**
@@ -174,11 +187,28 @@ struct tus_store_provider_t {
     /** Returns when the bytes are on stable storage. */
     apr_status_t (*flush)(tus_writer_t *writer);
 
+    /** Starts to bring these bytes there, and does not wait. Optional. */
+    void (*write_back)(tus_writer_t *writer, apr_off_t offset, apr_off_t len);
+
+    /** Ends writing and lifts the fence. */
+    apr_status_t (*close)(tus_writer_t *writer);
+
     /**
-     * Ends writing and lifts the fence.
-     * @param keep 0 cuts the data back to its size at create or resume
+     * Cuts the data back to that size; the bytes behind it are gone on return.
+     * Optional: without it there are no checksums and no concatenation.
      */
-    apr_status_t (*close)(tus_writer_t *writer, int keep);
+    apr_status_t (*truncate)(tus_writer_t *writer, apr_off_t size);
+
+    /**
+     * Appends the data of other uploads, in their order, sharing blocks with
+     * them where the file system can. Optional: without it there is no
+     * concatenation.
+     * @param parts of const tus_record_t *; the same one may stand there twice
+     * @return APR_SUCCESS; APR_ENOENT if the data of a part is gone; TUS_EDAMAGED if it is not
+     *         of its record's size; TUS_EREFUSED; APR_EINTR if cancelled; or what the system said
+     */
+    apr_status_t (*concat)(tus_writer_t *writer, const apr_array_header_t *parts,
+                           const tus_cancel_t *cancel);
 
     /**
      * Bytes stored so far, without opening the data for writing.
@@ -197,10 +227,10 @@ struct tus_store_provider_t {
                          apr_file_t **file, apr_finfo_t *finfo, apr_pool_t *p);
 
     /**
-     * Removes the data. Optional: without it there is no termination.
+     * Removes the data. Optional: without it there is no termination, and nothing expires.
      * @return APR_SUCCESS, also when there was none
      */
-    apr_status_t (*remove)(tus_store_t *store, const char *id);
+    apr_status_t (*remove)(tus_store_t *store, const tus_record_t *record);
 };
 
 /* ---- metadata ------------------------------------------------------------ */
@@ -255,8 +285,11 @@ typedef struct tus_entry_t {
     apr_time_t finished; /**< 0 while unfinished */
     int is_partial;
     int is_final;
-    const char *owner;    /**< or NULL */
-    const char *filename; /**< the start of it, or NULL */
+    const char *owner;          /**< or NULL */
+    const char *filename;       /**< the start of it, or NULL */
+    apr_interval_time_t expire; /**< as in the record */
+    apr_time_t expired;         /**< as in the record */
+    const char *data; /**< tus_storage_mark() of data that lies elsewhere than at the id, or NULL */
 } tus_entry_t;
 
 /** Called by walk for each entry; anything but APR_SUCCESS ends the walk. */
@@ -307,6 +340,44 @@ struct tus_meta_provider_t {
      * @return APR_SUCCESS; TUS_EDAMAGED where there is no index; or what fn said
      */
     apr_status_t (*walk)(tus_meta_t *meta, tus_entry_fn fn, void *baton, apr_pool_t *p);
+
+    /**
+     * Notes that the bytes from this offset on are not verified; they do not
+     * count until unmark, whoever dies. The caller holds the upload.
+     * @param durable the mark is on stable storage on return
+     */
+    apr_status_t (*mark)(tus_meta_t *meta, const char *id, apr_off_t offset, int durable);
+
+    /** Takes the mark away, as durably as it was made. APR_SUCCESS, also when there was none. */
+    apr_status_t (*unmark)(tus_meta_t *meta, const char *id);
+
+    /** The mark. @return APR_SUCCESS; APR_ENOENT for none; TUS_EDAMAGED; or what the system said */
+    apr_status_t (*marked)(tus_meta_t *meta, const char *id, apr_off_t *offset);
+
+    /**
+     * Notes that the bytes before this offset are on stable storage; so is the
+     * note on return. 0 takes it away. The caller holds the upload.
+     */
+    apr_status_t (*note_synced)(tus_meta_t *meta, const char *id, apr_off_t offset);
+
+    /** What was noted. @return APR_SUCCESS; APR_ENOENT; TUS_EDAMAGED; or what the system said */
+    apr_status_t (*synced)(tus_meta_t *meta, const char *id, apr_off_t *offset);
+
+    /**
+     * Links a part to a final that is made of it, on stable storage on return. One that unlink
+     * runs beside may be forgotten with the others: look at the part afterwards.
+     */
+    apr_status_t (*link)(tus_meta_t *meta, const char *part, const char *final);
+
+    /**
+     * The finals that a part is linked to, oldest first, each once. Of very many, the latest.
+     * @param finals set to an array of const char *, allocated from p; empty for none
+     */
+    apr_status_t (*links)(tus_meta_t *meta, const char *part, apr_array_header_t **finals,
+                          apr_pool_t *p);
+
+    /** Forgets all links of a part. APR_SUCCESS, also when there were none. */
+    apr_status_t (*unlink)(tus_meta_t *meta, const char *part);
 };
 
 /* ---- locks --------------------------------------------------------------- */
@@ -348,6 +419,12 @@ struct tus_lock_provider_t {
     /** What the holder of this lock is asked for. Cheap: called for each read. */
     tus_asked_e (*asked)(tus_lock_t *lock);
 
+    /**
+     * As asked(), but nobody takes it for an answer: for another thread of the
+     * holder's process, while the lock is held. Optional.
+     */
+    tus_asked_e (*peek)(tus_lock_t *lock);
+
     /** Lets go. Idempotent. */
     void (*release)(tus_lock_t *lock);
 
@@ -357,7 +434,90 @@ struct tus_lock_provider_t {
      * @return APR_SUCCESS, or APR_ENOTIMPL where holders must look by themselves
      */
     apr_status_t (*wakeup)(tus_locks_t *locks, apr_pollfd_t *pollfd);
+
+    /**
+     * Asks the holder of an upload, in whatever process, for TUS_ASKED_STOP.
+     * @return APR_SUCCESS; APR_ENOENT if nobody holds it; or what the mutex said
+     */
+    apr_status_t (*stop)(tus_locks_t *locks, const tus_identity_t *store, const char *id);
+
+    /** How many uploads are held at this moment, by any process. */
+    apr_status_t (*count)(tus_locks_t *locks, unsigned *held);
 };
+
+/* ---- what other modules can do ------------------------------------------- */
+
+struct request_rec; /* httpd.h */
+
+/** What happened, or is about to. Valid during the call only. */
+typedef struct tus_event_t {
+    struct request_rec *request; /**< NULL where none is the cause: a sweep */
+    const tus_identity_t *store; /**< for tus_stop_upload() */
+    tus_record_t *record;        /**< to be changed by pre_create only: id, pairs, storage_path */
+    apr_off_t offset;            /**< bytes stored */
+    apr_pool_t *pool;            /**< lives as long as the request; for what is put into record */
+} tus_event_t;
+
+/** What a client is told instead of our own words. */
+typedef struct tus_reply_t {
+    int status;               /**< 400 to 599, or 0 for the default */
+    const char *content_type; /**< or NULL: text/plain; charset=utf-8 */
+    const char *body;         /**< or NULL: ours */
+    apr_table_t *headers;     /**< empty; those of the protocol and the connection are not sent */
+} tus_reply_t;
+
+/** What a hook function returns to refuse; OK and DECLINED let things go on. */
+#define TUS_REFUSE 1
+
+/*
+ * Optional hooks, for APR_OPTIONAL_HOOK(ap, tus_NAME, function, NULL, NULL, APR_HOOK_MIDDLE).
+ *
+ *   pre_create     may rename the upload and change its metadata, or refuse it
+ *   post_create    it has a record
+ *   receive        bytes arrived; to refuse stops the upload, which is removed
+ *   pre_finish     all bytes are stored and synced; to refuse leaves it unfinished
+ *   post_finish    its record says that it is finished
+ *   pre_terminate  before a DELETE; may refuse it
+ *   post_terminate it is gone
+ *
+ * The reply of a post_* function is not looked at. Functions may run in any
+ * thread; those of one request never at the same time.
+ */
+typedef int ap_HOOK_tus_pre_create_t(const tus_event_t *event, tus_reply_t *reply);
+typedef int ap_HOOK_tus_post_create_t(const tus_event_t *event, tus_reply_t *reply);
+typedef int ap_HOOK_tus_receive_t(const tus_event_t *event, tus_reply_t *reply);
+typedef int ap_HOOK_tus_pre_finish_t(const tus_event_t *event, tus_reply_t *reply);
+typedef int ap_HOOK_tus_post_finish_t(const tus_event_t *event, tus_reply_t *reply);
+typedef int ap_HOOK_tus_pre_terminate_t(const tus_event_t *event, tus_reply_t *reply);
+typedef int ap_HOOK_tus_post_terminate_t(const tus_event_t *event, tus_reply_t *reply);
+
+/**
+ * Parses Upload-Metadata.
+ * @param pairs set to an array of tus_pair_t, allocated from p
+ * @return NULL, or a sentence that says what is wrong
+ */
+APR_DECLARE_OPTIONAL_FN(const char *, tus_parse_metadata,
+                        (const char *header, apr_array_header_t **pairs, apr_pool_t *p));
+
+/** Upload-Metadata of these pairs; NULL where there are none. */
+APR_DECLARE_OPTIONAL_FN(const char *, tus_format_metadata,
+                        (const apr_array_header_t *pairs, apr_pool_t *p));
+
+/**
+ * Fills a reply with an error of this status, whose body is "CODE: message".
+ * @param code such as "ERR_QUOTA"
+ */
+APR_DECLARE_OPTIONAL_FN(void, tus_make_error,
+                        (tus_reply_t * reply, int status, const char *code, const char *message,
+                         apr_pool_t *p));
+
+/**
+ * Stops an upload that is running, in whatever process: its request ends with
+ * ERR_UPLOAD_STOPPED, and it is removed where the store offers that.
+ * @return APR_SUCCESS once it is asked; APR_ENOENT if none is running
+ */
+APR_DECLARE_OPTIONAL_FN(apr_status_t, tus_stop_upload,
+                        (const tus_identity_t *store, const char *id));
 
 #ifdef __cplusplus
 }

@@ -14,6 +14,9 @@
 /* Seconds; long enough to be polite, short enough for a person who waits. */
 #define RETRY_AFTER "2"
 
+/* The note of tus_answer_after_body(). */
+#define BODY_READ "tus-body-read"
+
 /* Headers in headers_out are dropped when another module makes an error of the request. */
 void tus_answer_header(request_rec *r, const char *name, const char *value)
 {
@@ -24,11 +27,14 @@ void tus_answer_header(request_rec *r, const char *name, const char *value)
 /* Also at insert_error_filter, as HTTP_IN's own 413 and 400 start with no headers at all. */
 void tus_answer_common(request_rec *r)
 {
-    if (!tus_mount_of(r)) {
+    const tus_request_t *request = tus_mount_of(r);
+
+    if (!request) {
         return;
     }
     tus_answer_header(r, "Tus-Resumable", TUS_VERSION);
     tus_answer_header(r, "X-Content-Type-Options", "nosniff");
+    tus_cors_headers(r, request->settings);
 }
 
 int tus_answer_empty(request_rec *r, int status)
@@ -58,13 +64,18 @@ static void set_error_headers(request_rec *r, const tus_error_t *error)
 /* Names the directory and the fix, where the directory is what is wrong. */
 static const char *explain_store(request_rec *r, const tus_request_t *request)
 {
-    const char *path = request->settings->store.path;
-    apr_status_t rv = path ? tus_check_directory(path, r->pool) : APR_SUCCESS;
+    const tus_store_spec_t *store = &request->settings->store;
+    apr_status_t rv;
 
+    if (!store->path || !store->provider->info_dir) { /* a path that is no directory's */
+        return "";
+    }
+    rv = tus_check_directory(store->path, r->pool);
     if (rv == APR_SUCCESS) {
         return "";
     }
-    return apr_pstrcat(r->pool, ": ", tus_check_explain("TusStore", path, rv, r->pool), NULL);
+    return apr_pstrcat(r->pool, ": ", tus_check_explain("TusStore", store->path, rv, r->pool),
+                       NULL);
 }
 
 /* The client's faults are news for whoever looks; ours are for the administrator. */
@@ -91,6 +102,16 @@ static void log_error(request_rec *r, const tus_error_t *error)
                   reason ? reason : "", id, explain_store(r, request));
 }
 
+void tus_answer_after_body(request_rec *r)
+{
+    apr_table_setn(r->notes, BODY_READ, "");
+}
+
+static int has_unread_body(request_rec *r)
+{
+    return ap_request_has_body(r) && !apr_table_get(r->notes, BODY_READ);
+}
+
 /*
  * A client that is refused should hear so before it has sent everything. httpd
  * would read a body to its end before the answer leaves; a short one may be.
@@ -105,21 +126,108 @@ static void give_up_body(request_rec *r)
     }
 }
 
+/* ---- what another module says instead ------------------------------------ */
+
+/* Fields, and beginnings of them, that are ours or the connection's. */
+static const char *const reserved[] = {
+    "Access-Control-",
+    "Tus-",
+    "Upload-",
+    "Connection",
+    "Content-Length",
+    "Content-Type",
+    "Date",
+    "Keep-Alive",
+    "Location",
+    "Server",
+    "TE",
+    "Trailer",
+    "Transfer-Encoding",
+    "Upgrade",
+    "X-Content-Type-Options",
+};
+
+static int is_reserved(const char *name)
+{
+    for (apr_size_t i = 0; i < sizeof(reserved) / sizeof(reserved[0]); i++) {
+        apr_size_t len = strlen(reserved[i]);
+
+        if (!ap_cstr_casecmpn(name, reserved[i], len)
+            && (name[len] == '\0' || reserved[i][len - 1] == '-')) {
+            return 1;
+        }
+    }
+    return 0;
+}
+
+/* A field that httpd would make an error 500 of must not come that far. */
+static int pass_header(void *baton, const char *name, const char *value)
+{
+    request_rec *r = baton;
+
+    if (!*name || *ap_scan_http_token(name) || *ap_scan_http_field_content(value)
+        || is_reserved(name)) {
+        ap_log_rerror(APLOG_MARK, APLOG_INFO, 0, r, "field '%s' of a module's reply is not sent",
+                      ap_escape_logitem(r->pool, name));
+        return 1;
+    }
+    if (ap_cstr_casecmp(name, "Set-Cookie") == 0) { /* the one that is no list (RFC 9110, 5.3) */
+        apr_table_add(r->err_headers_out, name, value);
+    }
+    else {
+        apr_table_merge(r->err_headers_out, name, value);
+    }
+    return 1;
+}
+
+static const char *content_type_of(const tus_reply_t *reply)
+{
+    const char *type = reply && reply->body ? reply->content_type : NULL;
+
+    return type && *type && !*ap_scan_http_field_content(type) ? type : "text/plain; charset=utf-8";
+}
+
+static const char *body_of(request_rec *r, const tus_error_t *error)
+{
+    if (error->reply && error->reply->body) {
+        return error->reply->body;
+    }
+    return apr_pstrcat(r->pool, error->code, ": ", error->message, "\n", NULL);
+}
+
+/* ---- the answer ----------------------------------------------------------- */
+
+static void set_error_status(request_rec *r, const tus_error_t *error)
+{
+    r->status = error->status;
+    if (error->reply) { /* a status that httpd has no name for would leave as 500 */
+        r->status_line = ap_get_status_line_ex(r->pool, r->status);
+    }
+    if (error->err == TUS_ERR_CHECKSUM_MISMATCH) {
+        r->status_line = "460 Checksum Mismatch"; /* httpd has no name for it */
+    }
+}
+
 int tus_answer_error(request_rec *r, const tus_error_t *error)
 {
-    const char *body = apr_pstrcat(r->pool, error->code, ": ", error->message, "\n", NULL);
-    int has_body = ap_request_has_body(r);
+    const tus_reply_t *reply = error->reply;
+    const char *body = body_of(r, error);
+    int is_early = has_unread_body(r);
 
     log_error(r, error);
+    set_error_status(r, error);
+    tus_metrics_error(error, r->status);
     set_error_headers(r, error);
-    if (has_body) {
+    if (reply && reply->headers) {
+        apr_table_do(pass_header, r, reply->headers, NULL);
+    }
+    if (is_early) {
         give_up_body(r);
     }
-    r->status = error->status;
-    ap_set_content_type(r, "text/plain; charset=utf-8");
+    ap_set_content_type(r, content_type_of(reply));
     ap_set_content_length(r, (apr_off_t)strlen(body));
     ap_rputs(body, r);
-    if (has_body) {
+    if (is_early) {
         ap_rflush(r);
     }
     return OK;

@@ -33,18 +33,36 @@ const tus_error_t *tus_append(tus_upload_t *upload, const char *data, apr_size_t
     apr_off_t room = tus_append_room(upload);
     apr_size_t fits = (apr_off_t)len > room ? (apr_size_t)room : len;
     apr_size_t done = 0;
+    const tus_error_t *error;
     apr_status_t rv = APR_SUCCESS;
 
-    if (fits) { /* a finished upload has no writer, and no room */
+    if (fits && upload->offset + (apr_off_t)fits == upload->record->size) {
+        rv = tus_commit_note(upload); /* who finds all of it there is to finish it, if we die */
+    }
+    if (rv == APR_SUCCESS && fits) { /* a finished upload has no writer, and no room */
+        error = tus_proof_begin(upload);
+        if (error) {
+            return error;
+        }
         tus_commit_adopt(upload);
         rv = store->write(upload->writer, upload->offset, data, fits, &done);
     }
+    if (rv == APR_SUCCESS && upload->digest) {
+        rv = tus_digest_update(upload->digest, data, done);
+    }
 
-    upload->offset += (apr_off_t)done;
+    if (done) {
+        upload->offset += (apr_off_t)done;
+        upload->modified = upload->core->now();
+    }
     if (rv != APR_SUCCESS) {
         return tus_error_system(upload->pool, rv,
                                 "cannot store bytes of upload %s at offset %" APR_OFF_T_FMT,
                                 upload->record->id, upload->offset);
+    }
+    error = fits ? tus_proof_advance(upload) : NULL;
+    if (error) {
+        return error;
     }
     return fits < len ? no_room(upload) : NULL;
 }
@@ -53,7 +71,6 @@ const tus_error_t *tus_append_declare(tus_upload_t *upload, apr_off_t length)
 {
     const tus_core_t *core = upload->core;
     tus_record_t *record = upload->record;
-    const tus_error_t *error;
 
     if (record->size == length) {
         return NULL;
@@ -71,12 +88,11 @@ const tus_error_t *tus_append_declare(tus_upload_t *upload, apr_off_t length)
                          "Upload-Length is less than the %" APR_OFF_T_FMT " bytes stored already",
                          upload->offset);
     }
+    tus_commit_adopt(upload);
     record->size = length;
-    error = tus_commit_record(upload, core->sync == TUS_SYNC_ALWAYS);
-    if (error) {
-        record->size = TUS_SIZE_UNKNOWN;
-    }
-    return error;
+    upload->declared = 1;
+    upload->changed = 1;
+    return NULL;
 }
 
 const tus_error_t *tus_append_end(tus_upload_t *upload)
@@ -84,14 +100,17 @@ const tus_error_t *tus_append_end(tus_upload_t *upload)
     int always = upload->core->sync == TUS_SYNC_ALWAYS;
     const tus_error_t *error = NULL;
 
-    if (tus_commit_is_finished(upload)) {
-        return NULL;
+    if (upload->digest) {
+        error = tus_chunk_discard(upload, upload->unverified);
     }
-    if (upload->offset == upload->record->size) {
+    if (error || tus_commit_is_finished(upload)) {
+        return error;
+    }
+    if (tus_commit_has_all(upload)) {
         return tus_commit_finish(upload);
     }
     if (always && upload->offset) {
-        error = tus_commit_data(upload);
+        error = tus_proof_note(upload);
     }
     if (!error && (!upload->recorded || upload->changed)) {
         error = tus_commit_record(upload, always);

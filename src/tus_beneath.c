@@ -17,6 +17,9 @@
 
 #define DIR_FLAGS (O_RDONLY | O_DIRECTORY | O_CLOEXEC)
 
+/* How often a name is looked up, should another file take its place each time. */
+#define LOOKUPS 100
+
 /* Copies the segment that path starts with; returns what follows it, or NULL if it is none. */
 static const char *next_segment(const char *path, char segment[NAME_MAX + 1])
 {
@@ -110,9 +113,15 @@ apr_status_t tus_beneath_dir(int dir, const char *path, int *fd)
     return rv;
 }
 
-/* A file that somebody else can reach by another name, or that is none, is not ours. */
+/*
+ * A file that somebody else can reach by another name, or that is none, is not
+ * ours. One without a name was replaced or removed since it was looked up.
+ */
 static apr_status_t judge(const struct stat *st)
 {
+    if (S_ISREG(st->st_mode) && st->st_nlink == 0) {
+        return ESTALE;
+    }
     return S_ISREG(st->st_mode) && st->st_nlink == 1 ? APR_SUCCESS : TUS_EREFUSED;
 }
 
@@ -122,12 +131,44 @@ static mode_t unix_mode(apr_fileperms_t mode)
 
     bits |= mode & APR_FPROT_UREAD ? S_IRUSR : 0;
     bits |= mode & APR_FPROT_UWRITE ? S_IWUSR : 0;
+    bits |= mode & APR_FPROT_UEXECUTE ? S_IXUSR : 0;
     bits |= mode & APR_FPROT_GREAD ? S_IRGRP : 0;
     bits |= mode & APR_FPROT_GWRITE ? S_IWGRP : 0;
+    bits |= mode & APR_FPROT_GEXECUTE ? S_IXGRP : 0;
     bits |= mode & APR_FPROT_WREAD ? S_IROTH : 0;
     bits |= mode & APR_FPROT_WWRITE ? S_IWOTH : 0;
+    bits |= mode & APR_FPROT_WEXECUTE ? S_IXOTH : 0;
     bits |= mode & APR_FPROT_WSTICKY ? S_ISVTX : 0;
     return bits;
+}
+
+/* Only where it must: who is not of the group loses the setgid bit with it. */
+static apr_status_t settle_dir(int parent, int fd, mode_t mode)
+{
+    struct stat st;
+
+    if (fstat(fd, &st) != 0) {
+        return errno;
+    }
+    if ((st.st_mode & ACCESSPERMS) != mode && fchmod(fd, mode | (st.st_mode & S_ISGID)) != 0) {
+        return errno;
+    }
+    return fsync(parent) == 0 ? APR_SUCCESS : errno;
+}
+
+apr_status_t tus_beneath_mkdir(int dir, const char *name, apr_fileperms_t mode, int *fd)
+{
+    const mode_t bits = unix_mode(mode) & ACCESSPERMS;
+    int is_new = mkdirat(dir, name, bits) == 0;
+    apr_status_t rv = is_new || errno == EEXIST ? tus_beneath_dir(dir, name, fd) : errno;
+
+    if (rv == APR_SUCCESS && is_new) {
+        rv = settle_dir(dir, *fd, bits);
+        if (rv != APR_SUCCESS) {
+            close(*fd);
+        }
+    }
+    return rv;
 }
 
 static apr_status_t open_new(int parent, const char *leaf, int flags, mode_t mode, int *fd)
@@ -149,7 +190,7 @@ static apr_status_t open_new(int parent, const char *leaf, int flags, mode_t mod
 }
 
 /* O_NONBLOCK: a FIFO without a peer must not hold us up; it means nothing to a regular file. */
-static apr_status_t open_existing(int parent, const char *leaf, int flags, int *fd)
+static apr_status_t open_once(int parent, const char *leaf, int flags, int *fd)
 {
     struct stat st;
     apr_status_t rv;
@@ -168,6 +209,17 @@ static apr_status_t open_existing(int parent, const char *leaf, int flags, int *
     rv = fstat(*fd, &st) != 0 ? errno : judge(&st);
     if (rv != APR_SUCCESS) {
         close(*fd);
+    }
+    return rv;
+}
+
+static apr_status_t open_existing(int parent, const char *leaf, int flags, int *fd)
+{
+    apr_status_t rv;
+    int i;
+
+    for (i = 0, rv = ESTALE; rv == ESTALE && i < LOOKUPS; i++) {
+        rv = open_once(parent, leaf, flags, fd);
     }
     return rv;
 }
@@ -195,13 +247,15 @@ apr_status_t tus_beneath_chmod(int fd, apr_fileperms_t mode)
 apr_status_t tus_beneath_stat(int dir, const char *path, struct stat *st)
 {
     char leaf[NAME_MAX + 1];
-    int parent;
+    int parent, i;
     apr_status_t rv = open_parent(dir, path, leaf, &parent);
 
     if (rv != APR_SUCCESS) {
         return rv;
     }
-    rv = fstatat(parent, leaf, st, AT_SYMLINK_NOFOLLOW) != 0 ? errno : judge(st);
+    for (i = 0, rv = ESTALE; rv == ESTALE && i < LOOKUPS; i++) {
+        rv = fstatat(parent, leaf, st, AT_SYMLINK_NOFOLLOW) != 0 ? errno : judge(st);
+    }
     close_parent(dir, parent);
     return rv;
 }
@@ -219,6 +273,25 @@ apr_status_t tus_beneath_remove(int dir, const char *path)
         return rv;
     }
     rv = unlinkat(parent, leaf, 0) == 0 || errno == ENOENT ? APR_SUCCESS : errno;
+    close_parent(dir, parent);
+    return rv;
+}
+
+apr_status_t tus_beneath_readlink(int dir, const char *path, char text[APR_PATH_MAX])
+{
+    char leaf[NAME_MAX + 1];
+    int parent;
+    ssize_t len;
+    apr_status_t rv = open_parent(dir, path, leaf, &parent);
+
+    if (rv != APR_SUCCESS) {
+        return rv;
+    }
+    len = readlinkat(parent, leaf, text, APR_PATH_MAX);
+    rv = len < 0 ? errno : len == APR_PATH_MAX ? APR_ENAMETOOLONG : APR_SUCCESS;
+    if (rv == APR_SUCCESS) {
+        text[len] = '\0';
+    }
     close_parent(dir, parent);
     return rv;
 }

@@ -69,6 +69,7 @@ static tus_body_e store_bucket(tus_body_t *body, apr_bucket *bucket)
         return read_failed(body, rv);
     }
     body->received += (apr_off_t)len;
+    tus_metrics_received(len);
     body->error = tus_append(body->upload, data, len);
     return body->error ? TUS_BODY_REFUSED : TUS_BODY_AGAIN;
 }
@@ -92,11 +93,36 @@ static tus_body_e store_brigade(tus_body_t *body)
     return state;
 }
 
-static int is_asked(const tus_body_t *body)
+static tus_body_e stopped(tus_body_t *body, const tus_error_t *error)
+{
+    body->error = error;
+    return TUS_BODY_STOPPED;
+}
+
+static tus_body_e heed(tus_body_t *body)
 {
     tus_lock_t *lock = body->upload->lock;
 
-    return body->upload->core->locks->provider->asked(lock) != TUS_ASKED_NOTHING;
+    switch (body->upload->core->locks->provider->asked(lock)) {
+    case TUS_ASKED_RELEASE:
+        return TUS_BODY_ASKED;
+    case TUS_ASKED_STOP:
+        return stopped(body, tus_error(body->r->pool, TUS_ERR_UPLOAD_STOPPED, NULL));
+    case TUS_ASKED_NOTHING:
+        break;
+    }
+    return TUS_BODY_AGAIN;
+}
+
+/* Other modules hear of what was stored; one of them may have seen enough. */
+static tus_body_e tell(tus_body_t *body, tus_body_e state)
+{
+    const tus_error_t *error = NULL;
+
+    if (state == TUS_BODY_AGAIN || state == TUS_BODY_DONE) {
+        error = tus_events_receive(body->r, body->upload);
+    }
+    return error ? stopped(body, error) : state;
 }
 
 tus_body_e tus_body_step(tus_body_t *body)
@@ -107,8 +133,9 @@ tus_body_e tus_body_step(tus_body_t *body)
     while (state == TUS_BODY_AGAIN) {
         apr_status_t rv;
 
-        if (is_asked(body)) {
-            return TUS_BODY_ASKED;
+        state = heed(body);
+        if (state != TUS_BODY_AGAIN) {
+            return state;
         }
         rv = ap_get_brigade(r->input_filters, body->brigade, AP_MODE_READBYTES, APR_NONBLOCK_READ,
                             READ_SIZE);
@@ -119,7 +146,7 @@ tus_body_e tus_body_step(tus_body_t *body)
             return read_failed(body, rv);
         }
         body->progress = apr_time_now();
-        state = store_brigade(body);
+        state = tell(body, store_brigade(body));
     }
     return state;
 }
@@ -187,7 +214,7 @@ static void wait_for_more(tus_body_t *body)
     }
 }
 
-tus_body_e tus_body_receive(tus_body_t *body)
+static tus_body_e drive(tus_body_t *body)
 {
     apr_interval_time_t timeout = body->r->server->timeout;
 
@@ -203,4 +230,19 @@ tus_body_e tus_body_receive(tus_body_t *body)
         send_continue(body);
         wait_for_more(body);
     }
+}
+
+/* A read that was ended for a newer request is no client that went away. */
+tus_body_e tus_body_receive(tus_body_t *body)
+{
+    tus_nudge_t nudge;
+    tus_body_e state;
+
+    tus_nudge_begin(&nudge, body->r, body->upload);
+    state = drive(body);
+    tus_nudge_end(&nudge);
+    if (nudge.done && state != TUS_BODY_DONE && state != TUS_BODY_REFUSED) {
+        state = heed(body);
+    }
+    return state;
 }

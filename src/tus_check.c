@@ -194,16 +194,20 @@ static void check_state_dir(const char *path, server_rec *s, apr_pool_t *p)
     }
 }
 
-/* Nonzero if one of the first n stores has this path. */
+/* Nonzero if one of the first n stores is a directory of this path. */
 static int is_among(const apr_array_header_t *stores, int n, const char *path)
 {
     while (n-- > 0) {
-        if (!strcmp(APR_ARRAY_IDX(stores, n, tus_store_spec_t).path, path)) {
+        const tus_store_spec_t *store = &APR_ARRAY_IDX(stores, n, tus_store_spec_t);
+
+        if (store->provider->info_dir && !strcmp(store->path, path)) {
             return 1;
         }
     }
     return 0;
 }
+
+/* What has no directory for its records is none itself; its path is only a name. */
 
 static void check_stores(const apr_array_header_t *stores, const char *state_dir, server_rec *s,
                          apr_pool_t *p)
@@ -213,7 +217,7 @@ static void check_stores(const apr_array_header_t *stores, const char *state_dir
     for (i = 0; i < stores->nelts; i++) {
         const tus_store_spec_t *store = &APR_ARRAY_IDX(stores, i, tus_store_spec_t);
 
-        if (is_among(stores, i, store->path)) {
+        if (!store->provider->info_dir || is_among(stores, i, store->path)) {
             continue;
         }
         warn_if_unusable("TusStore", store->path, s, p);

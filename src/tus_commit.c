@@ -13,6 +13,12 @@ int tus_commit_is_finished(const tus_upload_t *upload)
     return record->size != TUS_SIZE_UNKNOWN && upload->offset >= record->size;
 }
 
+/* A final is made of its parts: how much of it there is says nothing. */
+int tus_commit_has_all(const tus_upload_t *upload)
+{
+    return !upload->record->is_final && upload->offset == upload->record->size;
+}
+
 /* Another server's upload, until we write to it: what it did not say begins now. */
 void tus_commit_adopt(tus_upload_t *upload)
 {
@@ -21,6 +27,7 @@ void tus_commit_adopt(tus_upload_t *upload)
     if (!record->ours) {
         record->ours = 1;
         record->created = upload->core->now();
+        record->expire = upload->core->expire;
         upload->changed = 1;
     }
 }
@@ -36,27 +43,52 @@ const tus_error_t *tus_commit_data(tus_upload_t *upload)
                             upload->record->id);
 }
 
-/* The index hears of it first; what this request creates was noted before its data was made. */
-const tus_error_t *tus_commit_record(tus_upload_t *upload, int durable)
+/* What this request creates was noted before its data was made. */
+apr_status_t tus_commit_note(tus_upload_t *upload)
 {
-    const tus_core_t *core = upload->core;
-    const char *id = upload->record->id;
+    tus_meta_t *meta = upload->core->meta;
     apr_status_t rv = APR_SUCCESS;
 
-    if (!upload->created) {
-        rv = core->meta->provider->note(core->meta, id, TUS_NOTE_CHANGE);
+    if (!upload->created && !upload->noted) {
+        rv = meta->provider->note(meta, upload->record->id, TUS_NOTE_CHANGE);
+        upload->noted = rv == APR_SUCCESS;
+    }
+    return rv;
+}
+
+/* The index hears of it first. */
+static apr_status_t write_record(tus_upload_t *upload, int durable)
+{
+    const tus_core_t *core = upload->core;
+    tus_record_t *record = upload->record;
+    apr_status_t rv = core->store->provider->locate(core->store, record, upload->pool);
+
+    if (rv == APR_SUCCESS) {
+        rv = tus_commit_note(upload);
     }
     if (rv == APR_SUCCESS) {
-        rv = core->meta->provider->put(core->meta, upload->record, durable, upload->pool);
+        rv = core->meta->provider->put(core->meta, record, durable, upload->pool);
     }
     if (rv == APR_SUCCESS && !upload->recorded) {
         rv = core->store->provider->confirm(upload->writer);
     }
+    return rv;
+}
+
+const tus_error_t *tus_commit_record(tus_upload_t *upload, int durable)
+{
+    const tus_core_t *core = upload->core;
+    apr_status_t rv = write_record(upload, durable);
+
     if (rv != APR_SUCCESS) {
-        return tus_error_system(upload->pool, rv, "cannot write the record of upload %s", id);
+        return tus_error_system(upload->pool, rv, "cannot write the record of upload %s",
+                                upload->record->id);
     }
-    upload->recorded = 1;
     upload->changed = 0;
+    if (!upload->recorded) {
+        upload->recorded = 1;
+        core->events->post_create(core->baton, upload);
+    }
     return NULL;
 }
 
@@ -68,6 +100,9 @@ const tus_error_t *tus_commit_finish(tus_upload_t *upload)
     int durable = core->sync != TUS_SYNC_NONE;
     const tus_error_t *error = durable && record->size ? tus_commit_data(upload) : NULL;
 
+    if (!error) {
+        error = core->events->pre_finish(core->baton, upload);
+    }
     if (error) {
         return error;
     }
@@ -79,5 +114,7 @@ const tus_error_t *tus_commit_finish(tus_upload_t *upload)
         return error;
     }
     upload->finished_now = 1;
+    tus_proof_forget(upload);
+    core->events->post_finish(core->baton, upload);
     return NULL;
 }

@@ -8,7 +8,8 @@
  * what holds, and what would hold without any .htaccess; `default` in an
  * .htaccess goes back to the latter. httpd merges merged scopes with each
  * other before it merges them onto the server, so `default` is remembered
- * rather than carried out.
+ * rather than carried out; carried out twice it does no harm. The same goes for
+ * values that are added to what is inherited.
  */
 #include "tus_httpd.h"
 
@@ -23,27 +24,47 @@
 #define TUS_STATE_DIR_DEFAULT "/var/lib/apache2/tus"
 #endif
 
-/* A scope. Bit n of a mask is row n of tus_config_commands. */
+/* Bit n is row n of tus_config_commands. */
+typedef apr_uint64_t mask_t;
+
+/* A scope. */
 typedef struct config_t {
     tus_settings_t now;
     tus_settings_t server; /* without any .htaccess */
-    unsigned said;         /* by the server's own files */
-    unsigned htaccess;     /* `now` is what an .htaccess said */
-    unsigned reset;        /* `now` is to be what `server` is, by an .htaccess's `default` */
+    mask_t said;           /* by the server's own files */
+    mask_t htaccess;       /* an .htaccess said `now`, after all others */
+    mask_t reset;          /* an .htaccess's `default`: `now` starts from what `server` is */
 } config_t;
 
 typedef struct row_t {
     apr_size_t offset; /* of the member in tus_settings_t */
     apr_size_t size;
     tus_parse_fn parse;
-    int argc; /* how many arguments, 0 for one or more */
+    int argc;         /* how many arguments, 0 for one or more */
+    tus_join_fn join; /* NULL: a value replaces what is inherited */
 } row_t;
 
-static const tus_settings_t built_in = {
+static tus_settings_t built_in = {
     .meta = { .provider = &tus_meta_dbm },
+    .extensions = { .on = TUS_EXT_ALL, .absolute = 1 },
+    .protocols = TUS_PROTOCOL_TUS,
+    .download = 1,
     .sync = TUS_SYNC_FINISH,
     .file_mode = APR_FPROT_UREAD | APR_FPROT_UWRITE | APR_FPROT_GREAD | APR_FPROT_GWRITE,
+    .dir_mode = APR_FPROT_UREAD | APR_FPROT_UWRITE | APR_FPROT_UEXECUTE | APR_FPROT_GREAD
+                | APR_FPROT_GWRITE | APR_FPROT_GEXECUTE,
     .lock_timeout = 20 * APR_USEC_PER_SEC,
+    .cors = 1,
+    .cors_methods = { .names = "POST, HEAD, PATCH, OPTIONS, GET, DELETE" },
+    .cors_headers = { .names = "Authorization, Origin, X-Requested-With, X-Request-ID, "
+                               "X-HTTP-Method-Override, Content-Type, Upload-Length, "
+                               "Upload-Offset, Tus-Resumable, Upload-Metadata, "
+                               "Upload-Defer-Length, Upload-Concat, Upload-Checksum" },
+    .cors_expose = { .names = "Upload-Offset, Location, Upload-Length, Tus-Version, "
+                              "Tus-Resumable, Tus-Max-Size, Tus-Extension, Upload-Metadata, "
+                              "Upload-Defer-Length, Upload-Concat, Upload-Expires, "
+                              "Tus-Checksum-Algorithm" },
+    .cors_max_age = 86400 * APR_USEC_PER_SEC,
 };
 
 /* Of the server as a whole, since tus_config_reset(). */
@@ -52,14 +73,26 @@ static const char *state_dir = TUS_STATE_DIR_DEFAULT;
 
 /* ---- the table ----------------------------------------------------------- */
 
-static unsigned bit_of(const command_rec *command)
+static mask_t bit_of(const command_rec *command)
 {
-    return 1U << (command - tus_config_commands);
+    return (mask_t)1 << (command - tus_config_commands);
 }
 
 static void copy(const row_t *row, tus_settings_t *to, const tus_settings_t *from)
 {
     memcpy((char *)to + row->offset, (const char *)from + row->offset, row->size);
+}
+
+/* What is said later, onto what was `known` to hold, if anything was. */
+static void put(const row_t *row, tus_settings_t *to, mask_t known, const tus_settings_t *from,
+                apr_pool_t *p)
+{
+    if (row->join && known) {
+        row->join((char *)to + row->offset, (const char *)from + row->offset, p);
+    }
+    else {
+        copy(row, to, from);
+    }
 }
 
 /* httpd itself judges the context, save that AllowOverrideList lets all into an .htaccess. */
@@ -97,9 +130,9 @@ static const char *set(cmd_parms *cmd, void *dir_config, int argc, char *const a
 {
     config_t *config = dir_config;
     const row_t *row = cmd->info;
-    unsigned bit = bit_of(cmd->cmd);
+    mask_t bit = bit_of(cmd->cmd);
     int reset = is_reset(argc, argv);
-    tus_settings_t value = built_in;
+    tus_settings_t value = *tus_config_defaults();
     const char *wrong = wrong_place(cmd);
 
     if (wrong) {
@@ -115,18 +148,18 @@ static const char *set(cmd_parms *cmd, void *dir_config, int argc, char *const a
         }
     }
 
-    copy(row, &config->now, &value);
-    config->htaccess &= ~bit;
-    config->reset &= ~bit;
     if (!tus_parse_is_htaccess(cmd)) {
-        copy(row, &config->server, &value);
+        put(row, &config->server, config->said & bit, &value, cmd->pool);
+        put(row, &config->now, config->said & bit, &value, cmd->pool);
         config->said |= bit;
         remember_store(row, &value);
     }
     else if (reset) {
         config->reset |= bit;
+        config->htaccess &= ~bit;
     }
     else {
+        put(row, &config->now, config->htaccess & bit, &value, cmd->pool);
         config->htaccess |= bit;
     }
     return NULL;
@@ -156,67 +189,112 @@ static const char *set_state_dir(cmd_parms *cmd, void *dir_config, int argc, cha
 #define IN_DIRECTORY (RSRC_CONF | ACCESS_CONF)
 #define IN_HTACCESS (RSRC_CONF | ACCESS_CONF | OR_FILEINFO)
 
+#define ROW(name, member, parse, argc, join, context, syntax)                                      \
+    AP_INIT_TAKE_ARGV(                                                                             \
+        name, set,                                                                                 \
+        (void *)&((row_t){ offsetof(tus_settings_t, member),                                       \
+                           sizeof(((tus_settings_t *)0)->member), parse, argc, join }),            \
+        context, syntax)
 #define SETTING(name, member, parse, argc, context, syntax)                                        \
-    AP_INIT_TAKE_ARGV(name, set,                                                                   \
-                      (void *)&((row_t){ offsetof(tus_settings_t, member),                         \
-                                         sizeof(((tus_settings_t *)0)->member), parse, argc }),    \
-                      context, syntax)
+    ROW(name, member, parse, argc, NULL, context, syntax)
+#define ADDING(name, member, parse, join, context, syntax)                                         \
+    ROW(name, member, parse, 0, join, context, syntax)
 
 const command_rec tus_config_commands[] = {
     SETTING("TusEngine", engine, tus_parse_engine, 1, IN_HTACCESS, "On|Off|default"),
     SETTING("TusStore", store, tus_parse_store, 2, IN_HTACCESS, "file PATH, or default"),
-    SETTING("TusMetadata", meta, tus_parse_metadata, 1, IN_DIRECTORY,
+    SETTING("TusMetadata", meta, tus_parse_meta, 1, IN_DIRECTORY,
             "dbm, dbm:DRIVER or default; DRIVER is sdbm, gdbm or db"),
     SETTING("TusMaxSize", max_size, tus_parse_max_size, 1, IN_HTACCESS,
             "N[K|M|G|T] in bytes, 0 for no limit, or default"),
     SETTING("TusAllowMaxSize", allow_max_size, tus_parse_allow_max_size, 1, IN_DIRECTORY,
             "N[K|M|G|T] in bytes, 0 for no limit, or default"),
+    SETTING("TusExpire", expire, tus_parse_expire, 1, IN_HTACCESS,
+            "N[ms|s|mi|h|d|w], off or default"),
+    SETTING("TusAllowExpire", allow_expire, tus_parse_allow_expire, 1, IN_DIRECTORY,
+            "N[ms|s|mi|h|d|w], none or default"),
+    ADDING("TusExtensions", extensions, tus_parse_extensions, tus_parse_join_choice, IN_HTACCESS,
+           "NAME ..., +NAME|-NAME ..., all, none or default"),
+    SETTING("TusProtocols", protocols, tus_parse_protocols, 0, IN_HTACCESS, "tus, or default"),
+    SETTING("TusChecksums", checksums, tus_parse_checksums, 0, IN_HTACCESS,
+            "NAME ... of sha1, sha256, sha512, md5, crc32 and crc32c, or default"),
+    SETTING("TusDownload", download, tus_parse_download, 1, IN_HTACCESS, "On|Off|default"),
     SETTING("TusBaseURL", base_url, tus_parse_base_url, 1, IN_HTACCESS,
             "/PATH/, http://HOST/PATH/, https://HOST/PATH/ or default"),
+    SETTING("TusForwarded", forwarded, tus_parse_forwarded, 1, IN_DIRECTORY, "On|Off|default"),
     SETTING("TusSync", sync, tus_parse_sync, 1, IN_HTACCESS, "none|finish|always|default"),
     SETTING("TusFileMode", file_mode, tus_parse_file_mode, 1, IN_HTACCESS,
             "OCTAL, three or four octal digits such as 0660, or default"),
+    SETTING("TusDirMode", dir_mode, tus_parse_dir_mode, 1, IN_HTACCESS,
+            "OCTAL, three or four octal digits such as 0770, or default"),
     SETTING("TusLockTimeout", lock_timeout, tus_parse_lock_timeout, 1, IN_DIRECTORY,
             "N[ms|s|mi|h|d], from 1ms to 1d, or default"),
+    SETTING("TusCORS", cors, tus_parse_cors, 1, IN_HTACCESS, "On|Off|default"),
+    SETTING("TusCORSAllowOrigin", cors_origin, tus_parse_cors_origin, 1, IN_HTACCESS,
+            "REGEX such as ^https://app\\.example\\.org$, or default"),
+    SETTING("TusCORSAllowCredentials", cors_credentials, tus_parse_cors_credentials, 1, IN_HTACCESS,
+            "On|Off|default"),
+    ADDING("TusCORSAllowMethods", cors_methods, tus_parse_cors_methods, tus_parse_join_list,
+           IN_HTACCESS, "METHOD ..., +METHOD ..., none or default"),
+    ADDING("TusCORSAllowHeaders", cors_headers, tus_parse_cors_headers, tus_parse_join_list,
+           IN_HTACCESS, "NAME ..., +NAME ..., none or default"),
+    ADDING("TusCORSExposeHeaders", cors_expose, tus_parse_cors_expose, tus_parse_join_list,
+           IN_HTACCESS, "NAME ..., +NAME ..., none or default"),
+    SETTING("TusCORSMaxAge", cors_max_age, tus_parse_cors_max_age, 1, IN_HTACCESS,
+            "N[s|mi|h|d|w], from 0 to 365d, or default"),
     SETTING("TusAllowStore", allow_store, tus_parse_allow_store, 0, IN_DIRECTORY,
             "DIR ... (absolute), none or default"),
+    SETTING("TusStatus", status, tus_parse_status, 1, IN_DIRECTORY, "On|Off|default"),
     AP_INIT_TAKE_ARGV("TusStateDir", set_state_dir, NULL, IN_SERVER, "DIR (absolute), or default"),
     { NULL, { NULL }, NULL, 0, RAW_ARGS, NULL },
 };
 
 _Static_assert(sizeof tus_config_commands / sizeof *tus_config_commands
-                   <= sizeof(unsigned) * CHAR_BIT,
+                   <= sizeof(mask_t) * CHAR_BIT,
                "every row needs its bit in the masks of config_t");
 
 /* ---- create, merge, read ------------------------------------------------- */
+
+/* The first call is at start, before there are threads. */
+const tus_settings_t *tus_config_defaults(void)
+{
+    if (!built_in.checksums) {
+        built_in.checksums = tus_checksum_available(TUS_CHECKSUMS_ALL);
+    }
+    return &built_in;
+}
 
 void *tus_config_create(apr_pool_t *p, char *dir)
 {
     config_t *config = apr_pcalloc(p, sizeof *config);
 
     (void)dir;
-    config->now = built_in;
-    config->server = built_in;
+    config->now = *tus_config_defaults();
+    config->server = config->now;
     return config;
 }
 
-static void merge_row(config_t *merged, const config_t *add, const row_t *row, unsigned bit)
+static void merge_row(config_t *merged, const config_t *add, const row_t *row, mask_t bit,
+                      apr_pool_t *p)
 {
+    mask_t known = (merged->said | merged->htaccess) & bit;
+
+    if (!((add->said | add->htaccess | add->reset) & bit)) {
+        return;
+    }
     if (add->said & bit) {
-        copy(row, &merged->server, &add->server);
+        put(row, &merged->server, merged->said & bit, &add->server, p);
+        merged->said |= bit;
     }
     if (add->reset & bit) {
         copy(row, &merged->now, &merged->server);
+        known = merged->said & bit;
+        merged->reset |= bit;
     }
-    else if ((add->said | add->htaccess) & bit) {
-        copy(row, &merged->now, &add->now);
+    if ((add->said | add->htaccess) & bit) {
+        put(row, &merged->now, known, &add->now, p);
     }
-    else {
-        return;
-    }
-    merged->said |= add->said & bit;
     merged->htaccess = (merged->htaccess & ~bit) | (add->htaccess & bit);
-    merged->reset = (merged->reset & ~bit) | (add->reset & bit);
 }
 
 /* Nonzero if an .htaccess is why this directive's value holds. */
@@ -234,6 +312,20 @@ static int by_htaccess(const config_t *config, apr_size_t offset)
     return 0;
 }
 
+/* What has a ceiling; who switches the engine on and is silent about it wants no limit. */
+static void judge_htaccess(config_t *merged)
+{
+    tus_settings_t *now = &merged->now;
+    int engine = by_htaccess(merged, offsetof(tus_settings_t, engine));
+
+    now->max_size_htaccess =
+        by_htaccess(merged, offsetof(tus_settings_t, max_size)) || (engine && !now->max_size);
+    now->expire_htaccess =
+        by_htaccess(merged, offsetof(tus_settings_t, expire)) || (engine && !now->expire);
+    now->keeps_expiration =
+        now->allow_expire && tus_config_extensions(&merged->server) & TUS_EXT_EXPIRATION;
+}
+
 void *tus_config_merge(apr_pool_t *p, void *base, void *add)
 {
     config_t *merged = apr_pmemdup(p, base, sizeof *merged);
@@ -241,19 +333,11 @@ void *tus_config_merge(apr_pool_t *p, void *base, void *add)
 
     for (command = tus_config_commands; command->name; command++) {
         if (command->cmd_data) {
-            merge_row(merged, add, command->cmd_data, bit_of(command));
+            merge_row(merged, add, command->cmd_data, bit_of(command), p);
         }
     }
-    /* Who switches the engine on and is silent about the size wants it unlimited. */
-    merged->now.max_size_htaccess =
-        by_htaccess(merged, offsetof(tus_settings_t, max_size))
-        || (!merged->now.max_size && by_htaccess(merged, offsetof(tus_settings_t, engine)));
+    judge_htaccess(merged);
     return merged;
-}
-
-const tus_settings_t *tus_config_defaults(void)
-{
-    return &built_in;
 }
 
 const tus_settings_t *tus_config_of(const request_rec *r)
@@ -271,6 +355,43 @@ apr_off_t tus_config_max_size(const tus_settings_t *settings)
         return ceiling;
     }
     return settings->max_size;
+}
+
+apr_interval_time_t tus_config_expire(const tus_settings_t *settings)
+{
+    apr_interval_time_t ceiling = settings->expire_htaccess ? settings->allow_expire : 0;
+
+    if (ceiling && (!settings->expire || settings->expire > ceiling)) {
+        return ceiling;
+    }
+    return settings->expire;
+}
+
+unsigned tus_config_extensions(const tus_settings_t *settings)
+{
+    static const struct {
+        unsigned extension;
+        unsigned extends;
+    } needs[] = {
+        { TUS_EXT_CREATION_WITH_UPLOAD, TUS_EXT_CREATION },
+        { TUS_EXT_CREATION_DEFER_LENGTH, TUS_EXT_CREATION },
+        { TUS_EXT_CONCATENATION, TUS_EXT_CREATION },
+        { TUS_EXT_CONCATENATION_UNFINISHED, TUS_EXT_CONCATENATION },
+        { TUS_EXT_CHECKSUM_TRAILER, TUS_EXT_CHECKSUM },
+    };
+    const tus_choice_t *choice = &settings->extensions;
+    unsigned offered = choice->absolute ? choice->on : TUS_EXT_ALL & ~choice->off;
+    unsigned i;
+
+    if (settings->keeps_expiration) {
+        offered |= TUS_EXT_EXPIRATION;
+    }
+    for (i = 0; i < sizeof needs / sizeof *needs; i++) {
+        if (!(offered & needs[i].extends)) {
+            offered &= ~needs[i].extension;
+        }
+    }
+    return offered;
 }
 
 /* ---- the server as a whole ----------------------------------------------- */

@@ -19,6 +19,11 @@ static tus_record_t *make_record(const tus_core_t *core, const tus_creation_t *c
     tus_record_t *record = apr_pcalloc(p, sizeof(*record));
 
     record->size = creation->size;
+    record->is_partial = creation->is_partial;
+    record->is_final = creation->parts != NULL;
+    record->parts = creation->parts;
+    record->concat = creation->concat;
+    record->expire = core->expire;
     record->pairs = creation->pairs;
     record->metadata = creation->metadata;
     record->ours = 1;
@@ -27,15 +32,31 @@ static tus_record_t *make_record(const tus_core_t *core, const tus_creation_t *c
     return record;
 }
 
-static apr_status_t make_data(tus_upload_t *upload)
+/* An id that a hook chose may be one that was: its record outlives its data, and notes may both. */
+static apr_status_t check_unused(tus_upload_t *upload)
+{
+    tus_meta_t *meta = upload->core->meta;
+    tus_record_t *other;
+    apr_status_t rv = meta->provider->get(meta, upload->record->id, &other, upload->pool);
+
+    if (!APR_STATUS_IS_ENOENT(rv)) {
+        return APR_EEXIST;
+    }
+    return tus_remove_notes(upload->core, upload->record->id);
+}
+
+static apr_status_t make_data(tus_upload_t *upload, int named)
 {
     const tus_core_t *core = upload->core;
     tus_record_t *record = upload->record;
-    apr_status_t rv = tus_id_make(&record->id, upload->pool);
+    apr_status_t rv = named ? APR_SUCCESS : tus_id_make(&record->id, upload->pool);
 
     if (rv == APR_SUCCESS) {
         rv = core->locks->provider->acquire(core->locks, &core->store->identity, record->id, 0,
                                             core->cancel, &upload->lock, upload->pool);
+    }
+    if (rv == APR_SUCCESS && named) {
+        rv = check_unused(upload);
     }
     if (rv == APR_SUCCESS) {
         rv = core->meta->provider->note(core->meta, record->id, TUS_NOTE_CREATE);
@@ -48,12 +69,13 @@ static apr_status_t make_data(tus_upload_t *upload)
 
 static const tus_error_t *make(tus_upload_t *upload)
 {
+    int named = upload->record->id != NULL;
     apr_status_t rv = APR_SUCCESS;
     int lock_failed;
 
     for (int tries = 0; tries < ID_TRIES; tries++) {
-        rv = make_data(upload);
-        if (!APR_STATUS_IS_EEXIST(rv)) {
+        rv = make_data(upload, named);
+        if (named || !APR_STATUS_IS_EEXIST(rv)) {
             break;
         }
         tus_upload_release(upload);
@@ -66,7 +88,26 @@ static const tus_error_t *make(tus_upload_t *upload)
     if (lock_failed && APR_STATUS_IS_ENOSPC(rv)) {
         return tus_error(upload->pool, TUS_ERR_TOO_BUSY, NULL);
     }
-    return tus_error_system(upload->pool, rv, "cannot make an upload");
+    return tus_error_system(upload->pool, rv, "cannot make an upload%s%s",
+                            named ? " with the id that a hook chose: " : "",
+                            named ? upload->record->id : "");
+}
+
+/* Before there is a record: a final that exists must be found by the last of its parts. */
+static const tus_error_t *link_parts(tus_upload_t *upload, const apr_array_header_t *parts)
+{
+    tus_meta_t *meta = upload->core->meta;
+
+    for (int i = 0; parts && i < parts->nelts; i++) {
+        const char *part = APR_ARRAY_IDX(parts, i, const char *);
+        apr_status_t rv = meta->provider->link(meta, part, upload->record->id);
+
+        if (rv != APR_SUCCESS) {
+            return tus_error_system(upload->pool, rv, "cannot link upload %s to its part %s",
+                                    upload->record->id, part);
+        }
+    }
+    return NULL;
 }
 
 const tus_error_t *tus_create(tus_upload_t **result, const tus_core_t *core,
@@ -80,11 +121,18 @@ const tus_error_t *tus_create(tus_upload_t **result, const tus_core_t *core,
     upload->pool = p;
     upload->record = make_record(core, creation, p);
     upload->created = 1;
-    error = make(upload);
+    upload->modified = upload->record->created;
+    error = core->events->pre_create(core->baton, upload);
+    if (!error) {
+        error = make(upload);
+    }
     if (error || (creation->whole && creation->size > 0)) {
         return error;
     }
-    error = tus_append_end(upload);
+    error = link_parts(upload, creation->links);
+    if (!error) {
+        error = tus_append_end(upload);
+    }
     if (error) {
         tus_create_undo(upload);
     }
@@ -93,8 +141,10 @@ const tus_error_t *tus_create(tus_upload_t **result, const tus_core_t *core,
 
 void tus_create_undo(tus_upload_t *upload)
 {
-    if (upload->core->store->provider->remove) {
-        tus_terminate(upload);
+    const tus_core_t *core = upload->core;
+
+    if (core->store->provider->remove && tus_remove(upload) == APR_SUCCESS && upload->recorded) {
+        core->events->post_terminate(core->baton, upload); /* its creation was told */
     }
     tus_upload_release(upload);
 }

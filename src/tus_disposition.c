@@ -16,9 +16,7 @@
 #define TYPE_MAX 255
 #define NAME_BYTES_MAX 255
 
-#define ALNUM "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
-#define TCHAR ALNUM "!#$%&'*+-.^_`|~"  /* RFC 9110, section 5.6.2 */
-#define ATTR_CHAR ALNUM "!#$&+-.^_`|~" /* RFC 8187, section 3.2.1 */
+#define ATTR_CHAR TUS_ALNUM "!#$&+-.^_`|~" /* RFC 8187, section 3.2.1 */
 
 /*
  * What tusd shows inline too. Not HTML, SVG or XML, which can carry scripts
@@ -33,13 +31,13 @@ static const char *const inline_types[] = {
 /* type "/" subtype, and parameters whose values need no quotes (RFC 9110, section 8.3.1). */
 static int is_media_type(const char *text)
 {
-    apr_size_t len = strspn(text, TCHAR);
+    apr_size_t len = strspn(text, TUS_TCHAR);
 
     if (len == 0 || text[len] != '/') {
         return 0;
     }
     text += len + 1;
-    len = strspn(text, TCHAR);
+    len = strspn(text, TUS_TCHAR);
     while (len > 0 && text[len]) {
         text += len;
         text += strspn(text, " \t");
@@ -48,12 +46,12 @@ static int is_media_type(const char *text)
         }
         text++;
         text += strspn(text, " \t");
-        len = strspn(text, TCHAR);
+        len = strspn(text, TUS_TCHAR);
         if (len == 0 || text[len] != '=') {
             return 0;
         }
         text += len + 1;
-        len = strspn(text, TCHAR);
+        len = strspn(text, TUS_TCHAR);
     }
     return len > 0;
 }

@@ -6,10 +6,77 @@
 #include <ap_provider.h>
 #include <apr_strings.h>
 
-const char *tus_endpoint_extensions(const tus_store_provider_t *provider, apr_pool_t *p)
+/* In the order in which Tus-Extension has them. */
+static const struct {
+    const char *name;
+    unsigned bit;
+} extensions[] = {
+    { "creation", TUS_EXT_CREATION },
+    { "creation-with-upload", TUS_EXT_CREATION_WITH_UPLOAD },
+    { "creation-defer-length", TUS_EXT_CREATION_DEFER_LENGTH },
+    { "termination", TUS_EXT_TERMINATION },
+    { "concatenation", TUS_EXT_CONCATENATION },
+    { "concatenation-unfinished", TUS_EXT_CONCATENATION_UNFINISHED },
+    { "checksum", TUS_EXT_CHECKSUM },
+    { "checksum-trailer", TUS_EXT_CHECKSUM_TRAILER },
+    { "expiration", TUS_EXT_EXPIRATION },
+};
+
+#define EXTENSION_COUNT (sizeof(extensions) / sizeof(extensions[0]))
+
+unsigned tus_endpoint_extension(const char *name)
 {
-    return apr_pstrcat(p, "creation,creation-with-upload,creation-defer-length",
-                       provider && provider->remove ? ",termination" : NULL, NULL);
+    for (apr_size_t i = 0; i < EXTENSION_COUNT; i++) {
+        if (!ap_cstr_casecmp(name, extensions[i].name)) {
+            return extensions[i].bit;
+        }
+    }
+    return 0;
+}
+
+const char *tus_endpoint_extensions(unsigned offered, apr_pool_t *p)
+{
+    const char *names = "";
+
+    for (apr_size_t i = 0; i < EXTENSION_COUNT; i++) {
+        if (offered & extensions[i].bit) {
+            names = apr_pstrcat(p, names, *names ? "," : "", extensions[i].name, NULL);
+        }
+    }
+    return names;
+}
+
+/* What the store cannot do. */
+static unsigned lacking(const tus_store_provider_t *store)
+{
+    unsigned bits = 0;
+
+    if (!store->remove) {
+        bits |= TUS_EXT_TERMINATION | TUS_EXT_EXPIRATION;
+    }
+    if (!store->truncate) {
+        bits |= TUS_EXT_CHECKSUM | TUS_EXT_CHECKSUM_TRAILER;
+    }
+    if (!store->concat || !store->truncate) {
+        bits |= TUS_EXT_CONCATENATION | TUS_EXT_CONCATENATION_UNFINISHED;
+    }
+    return bits;
+}
+
+unsigned tus_endpoint_offers(const tus_settings_t *settings)
+{
+    unsigned offers = tus_config_extensions(settings);
+
+    if (settings->store.provider) {
+        offers &= ~lacking(settings->store.provider);
+    }
+    if (!tus_config_expire(settings)) {
+        offers &= ~TUS_EXT_EXPIRATION;
+    }
+    if (!settings->checksums) {
+        offers &= ~(TUS_EXT_CHECKSUM | TUS_EXT_CHECKSUM_TRAILER);
+    }
+    return offers;
 }
 
 void tus_endpoint_announce(server_rec *s, apr_pool_t *p)
@@ -19,9 +86,9 @@ void tus_endpoint_announce(server_rec *s, apr_pool_t *p)
     for (int i = 0; i < stores->nelts; i++) {
         const tus_store_spec_t *store = &APR_ARRAY_IDX(stores, i, tus_store_spec_t);
 
-        ap_log_error(APLOG_MARK, APLOG_INFO, 0, s, "TusStore %s %s (%s) offers %s",
+        ap_log_error(APLOG_MARK, APLOG_INFO, 0, s, "TusStore %s %s (%s) can do %s",
                      store->provider->name, store->path, store->where,
-                     tus_endpoint_extensions(store->provider, p));
+                     tus_endpoint_extensions(TUS_EXT_ALL & ~lacking(store->provider), p));
     }
 }
 
@@ -36,7 +103,7 @@ static const tus_error_t *open_store(tus_store_t **store, const tus_settings_t *
     if (!tus_place_of_store(settings, &place, &why, p)) {
         return tus_error_system(p, APR_SUCCESS, "%s", why);
     }
-    rv = spec->provider->open(store, &place, settings->file_mode, p);
+    rv = spec->provider->open(store, &place, p);
     if (rv == TUS_EREFUSED) {
         return tus_error_system(p, APR_SUCCESS,
                                 "TusStore %s (%s) is not opened: a part of its path is a symbolic"
@@ -101,7 +168,9 @@ static const tus_error_t *open_meta(tus_meta_t **meta, tus_store_t *store,
     return NULL;
 }
 
-static tus_core_t *make_core(const tus_settings_t *settings, tus_store_t *store, apr_pool_t *p)
+/* @param r whose doing it is, or NULL */
+static tus_core_t *make_core(request_rec *r, const tus_settings_t *settings, tus_store_t *store,
+                             apr_pool_t *p)
 {
     tus_core_t *core = apr_pcalloc(p, sizeof(*core));
 
@@ -109,14 +178,22 @@ static tus_core_t *make_core(const tus_settings_t *settings, tus_store_t *store,
     core->locks = tus_shared_locks();
     core->sync = settings->sync;
     core->max_size = tus_config_max_size(settings);
+    if (tus_endpoint_offers(settings) & TUS_EXT_EXPIRATION) {
+        core->expire = tus_config_expire(settings);
+    }
     core->lock_timeout = settings->lock_timeout;
+    core->boot = tus_halt_boot();
+    core->settled = tus_halt_settled();
     core->now = apr_time_now;
+    core->events = &tus_events;
+    core->baton = r;
     return core;
 }
 
-const tus_error_t *tus_endpoint_open(tus_core_t **result, const tus_settings_t *settings,
-                                     apr_pool_t *p)
+const tus_error_t *tus_endpoint_open(tus_core_t **result, request_rec *r,
+                                     const tus_settings_t *settings)
 {
+    apr_pool_t *p = r->pool;
     tus_store_t *store;
     tus_core_t *core;
     const tus_error_t *error = open_store(&store, settings, p);
@@ -124,7 +201,7 @@ const tus_error_t *tus_endpoint_open(tus_core_t **result, const tus_settings_t *
     if (error) {
         return error;
     }
-    core = make_core(settings, store, p);
+    core = make_core(r, settings, store, p);
     if (!core->locks) {
         return tus_error_system(p, APR_SUCCESS,
                                 "the lock table is missing; the log tells why at the server's"
@@ -134,11 +211,22 @@ const tus_error_t *tus_endpoint_open(tus_core_t **result, const tus_settings_t *
     return open_meta(&core->meta, store, settings, p);
 }
 
+int tus_endpoint_has(request_rec *r, const tus_settings_t *settings, const char *id)
+{
+    tus_upload_t *upload;
+    tus_core_t *core;
+
+    return !tus_endpoint_open(&core, r, settings) && !tus_upload_find(&upload, core, id, r->pool);
+}
+
 /* What the registry says is what a request found; the store may be another since. */
 apr_status_t tus_endpoint_reopen(tus_core_t **core, const tus_state_store_t *known, apr_pool_t *p)
 {
     tus_settings_t settings = *tus_config_defaults();
-    tus_place_t place = { .root = "/", .path = known->path + 1 };
+    tus_place_t place = { .root = "/",
+                          .path = known->path + 1,
+                          .file_mode = settings.file_mode,
+                          .dir_mode = settings.dir_mode };
     tus_store_t *store;
     const tus_error_t *error;
     apr_status_t rv;
@@ -149,7 +237,7 @@ apr_status_t tus_endpoint_reopen(tus_core_t **core, const tus_state_store_t *kno
     if (!settings.store.provider || known->path[0] != '/') {
         return APR_ENOTIMPL;
     }
-    rv = settings.store.provider->open(&store, &place, settings.file_mode, p);
+    rv = settings.store.provider->open(&store, &place, p);
     if (rv != APR_SUCCESS) {
         return rv;
     }
@@ -158,7 +246,8 @@ apr_status_t tus_endpoint_reopen(tus_core_t **core, const tus_state_store_t *kno
         || store->identity.owner != known->identity.owner) {
         return TUS_EREFUSED;
     }
-    *core = make_core(&settings, store, p);
+    *core = make_core(NULL, &settings, store, p);
+    (*core)->limits_unknown = 1;
     if (!(*core)->locks) {
         return APR_EGENERAL;
     }

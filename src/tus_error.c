@@ -50,6 +50,15 @@ static const struct {
     [TUS_ERR_NOT_IMPLEMENTED] = {
         "ERR_NOT_IMPLEMENTED", 501,
         "this server does not offer that; see Tus-Extension" },
+    [TUS_ERR_UPLOAD_NOT_FINISHED] = {
+        "ERR_UPLOAD_NOT_FINISHED", 400,
+        "one of the partial uploads is not finished yet" },
+    [TUS_ERR_INVALID_CONCAT] = {
+        "ERR_INVALID_CONCAT", 400,
+        "Upload-Concat must be partial, or final; and URLs of partial uploads of this endpoint" },
+    [TUS_ERR_CONCATENATION_UNSUPPORTED] = {
+        "ERR_CONCATENATION_UNSUPPORTED", 400,
+        "this server does not concatenate uploads; see Tus-Extension" },
     [TUS_ERR_MODIFY_FINAL] = {
         "ERR_MODIFY_FINAL", 403,
         "a final upload is made of its parts and takes no bytes of its own" },
@@ -62,6 +71,24 @@ static const struct {
     [TUS_ERR_INVALID_METADATA] = {
         "ERR_INVALID_METADATA", 400,
         "Upload-Metadata must be a comma-separated list of keys, each with a Base64 value" },
+    [TUS_ERR_INVALID_CHECKSUM] = {
+        "ERR_INVALID_CHECKSUM", 400,
+        "Upload-Checksum must be an algorithm, one space, and its digest in Base64" },
+    [TUS_ERR_UNSUPPORTED_CHECKSUM] = {
+        "ERR_UNSUPPORTED_CHECKSUM", 400,
+        "this checksum algorithm is not offered here; see Tus-Checksum-Algorithm" },
+    [TUS_ERR_CHECKSUM_MISMATCH] = {
+        "ERR_CHECKSUM_MISMATCH", 460,
+        "the bytes that arrived do not have that checksum and were discarded; send them again" },
+    [TUS_ERR_UPLOAD_STOPPED] = {
+        "ERR_UPLOAD_STOPPED", 400,
+        "the server stopped this upload and removed it" },
+    [TUS_ERR_UPLOAD_REJECTED] = {
+        "ERR_UPLOAD_REJECTED", 400,
+        "the server does not accept this upload" },
+    [TUS_ERR_TERMINATION_REJECTED] = {
+        "ERR_UPLOAD_TERMINATION_REJECTED", 400,
+        "the server does not let this upload be removed" },
     [TUS_ERR_UPLOAD_INTERRUPTED] = {
         "ERR_UPLOAD_INTERRUPTED", 503,
         "a newer request took over this upload" },
@@ -71,6 +98,9 @@ static const struct {
     [TUS_ERR_TOO_BUSY] = {
         "ERR_TOO_BUSY", 503,
         "too many uploads are running at this moment; try again later" },
+    [TUS_ERR_ORIGIN_NOT_ALLOWED] = {
+        "ERR_ORIGIN_NOT_ALLOWED", 403,
+        "pages of this origin may not upload here (TusCORSAllowOrigin)" },
     [TUS_ERR_METHOD_NOT_ALLOWED] = {
         "ERR_METHOD_NOT_ALLOWED", 405,
         "this method is not offered here; see Allow" },
@@ -122,6 +152,26 @@ const tus_error_t *tus_error_system(apr_pool_t *p, apr_status_t rv, const char *
     error->detail = apr_pvsprintf(p, format, args);
     va_end(args);
     return error;
+}
+
+const tus_error_t *tus_error_reply(apr_pool_t *p, tus_err_e err, const tus_reply_t *reply)
+{
+    tus_error_t *error = make(p, err);
+
+    error->reply = reply;
+    if (reply->status) {
+        error->status = reply->status;
+    }
+    return error;
+}
+
+const tus_error_t *tus_error_copy(const tus_error_t *error, apr_pool_t *p)
+{
+    tus_error_t *copy = apr_pmemdup(p, error, sizeof(*error));
+
+    copy->message = apr_pstrdup(p, error->message);
+    copy->detail = error->detail ? apr_pstrdup(p, error->detail) : NULL;
+    return copy;
 }
 
 const char *tus_error_reason(apr_status_t rv)

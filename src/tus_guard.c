@@ -2,7 +2,8 @@
 
 /*
  * A store is never served or executed as plain files, whatever the handler and
- * AllowOverride say: 404 for all that lies in one, symbolic links resolved.
+ * AllowOverride say: 404 for all that lies in one, symbolic links resolved. That
+ * is so for stores that are directories; the path of another is only a name.
  *
  * The stores of the server's own configuration are resolved once, at start. One
  * whose path has a symbolic link in it, or that was missing then, may be
@@ -39,6 +40,12 @@ typedef struct passed_t {
 
 static apr_array_header_t *guarded;
 
+/* Nonzero if its path is one of the file system's: it has a place for records there. */
+static int is_directory(const tus_store_spec_t *store)
+{
+    return store->provider && store->provider->info_dir;
+}
+
 void tus_guard_init(apr_pool_t *pconf, server_rec *s)
 {
     const apr_array_header_t *stores = tus_config_stores();
@@ -47,10 +54,15 @@ void tus_guard_init(apr_pool_t *pconf, server_rec *s)
     (void)s;
     guarded = apr_array_make(pconf, stores->nelts, sizeof(guarded_t));
     for (i = 0; i < stores->nelts; i++) {
-        guarded_t *store = &APR_ARRAY_PUSH(guarded, guarded_t);
+        const tus_store_spec_t *said = &APR_ARRAY_IDX(stores, i, tus_store_spec_t);
+        guarded_t *store;
         char real[PATH_MAX];
 
-        store->path = APR_ARRAY_IDX(stores, i, tus_store_spec_t).path;
+        if (!is_directory(said)) {
+            continue;
+        }
+        store = &APR_ARRAY_PUSH(guarded, guarded_t);
+        store->path = said->path;
         store->real = realpath(store->path, real) ? apr_pstrdup(pconf, real) : NULL;
         store->may_move = !store->real || strcmp(store->path, store->real) != 0;
     }
@@ -224,7 +236,8 @@ static int refuse(request_rec *r, const char *store)
 int tus_guard_request(request_rec *r)
 {
     const tus_settings_t *settings = tus_config_of(r);
-    const tus_store_spec_t *own = settings->store.htaccess ? &settings->store : NULL;
+    const tus_store_spec_t *own =
+        settings->store.htaccess && is_directory(&settings->store) ? &settings->store : NULL;
     const char *store;
 
     if (!r->filename || is_own(r) || (!own && !guarded->nelts) || has_passed(r, settings)) {

@@ -3,6 +3,7 @@
 /* The grammar of single header values. */
 #include "tus_words.h"
 
+#include <apr_encode.h>
 #include <apr_strings.h>
 
 #include <string.h>
@@ -35,4 +36,29 @@ int tus_header_is_media_type(const char *value, const char *type)
     value += len;
     value += strspn(value, " \t");
     return *value == '\0' || *value == ';';
+}
+
+apr_status_t tus_header_base64(const char *text, apr_size_t len, const char **bytes,
+                               apr_size_t *size, apr_pool_t *p)
+{
+    char *result = apr_palloc(p, len + 1);
+    const char *again;
+
+    *size = 0;
+    if (len > 0) {
+        if (apr_decode_base64_binary((unsigned char *)result, text, (apr_ssize_t)len,
+                                     APR_ENCODE_NONE, size)
+            != APR_SUCCESS) {
+            return APR_EINVAL;
+        }
+        /* APR takes other alphabets and lengths, missing padding and stray bits too. */
+        again = apr_pencode_base64_binary(p, (const unsigned char *)result, (apr_ssize_t)*size,
+                                          APR_ENCODE_NONE, NULL);
+        if (!again || strlen(again) != len || memcmp(again, text, len) != 0) {
+            return APR_EINVAL;
+        }
+    }
+    result[*size] = '\0';
+    *bytes = result;
+    return APR_SUCCESS;
 }

@@ -45,20 +45,72 @@ typedef struct tus_meta_spec_t {
     const char *driver; /**< or NULL */
 } tus_meta_spec_t;
 
+/** The tus extensions that an endpoint can offer, a bit each; tus_endpoint.c has their names. */
+#define TUS_EXT_CREATION 0x001U
+#define TUS_EXT_CREATION_WITH_UPLOAD 0x002U
+#define TUS_EXT_CREATION_DEFER_LENGTH 0x004U
+#define TUS_EXT_TERMINATION 0x008U
+#define TUS_EXT_CONCATENATION 0x010U
+#define TUS_EXT_CONCATENATION_UNFINISHED 0x020U
+#define TUS_EXT_CHECKSUM 0x040U
+#define TUS_EXT_CHECKSUM_TRAILER 0x080U
+#define TUS_EXT_EXPIRATION 0x100U
+#define TUS_EXT_ALL 0x1ffU
+
+/** TusExtensions: (inherited | on) & ~off; `on` alone where it is absolute. */
+typedef struct tus_choice_t {
+    unsigned on;
+    unsigned off;
+    int absolute;
+} tus_choice_t;
+
+/** A list of names that a scope replaces or adds to. */
+typedef struct tus_list_t {
+    const char *names; /**< all of them, separated by ", " as in a header; "" for none */
+    const char *added; /**< those that are added to what is inherited; NULL: it is replaced */
+} tus_list_t;
+
+/** TusCORSAllowOrigin. */
+typedef struct tus_origin_t {
+    const char *pattern;
+    ap_regex_t *regex; /**< NULL: any origin */
+} tus_origin_t;
+
 /** What holds for a request, all scopes merged. */
 typedef struct tus_settings_t {
     tus_engine_t engine;
     tus_store_spec_t store;
     tus_meta_spec_t meta;
-    apr_off_t max_size;       /**< bytes, 0 for none; TusAllowMaxSize not yet applied */
-    int max_size_htaccess;    /**< an .htaccess said max_size */
-    apr_off_t allow_max_size; /**< bytes, 0 for none */
-    const char *base_url;     /**< or NULL: derived */
+    apr_off_t max_size;               /**< bytes, 0 for none; TusAllowMaxSize not yet applied */
+    int max_size_htaccess;            /**< an .htaccess said max_size */
+    apr_off_t allow_max_size;         /**< bytes, 0 for none */
+    apr_interval_time_t expire;       /**< 0 for never; TusAllowExpire not yet applied */
+    int expire_htaccess;              /**< an .htaccess said expire */
+    apr_interval_time_t allow_expire; /**< 0 for none */
+    tus_choice_t extensions;
+    int keeps_expiration; /**< whatever an .htaccess said: else it could evade TusAllowExpire */
+    unsigned protocols;   /**< TUS_PROTOCOL_* */
+    unsigned checksums;   /**< as in tus_checksum_named() */
+    int download;
+    const char *base_url; /**< or NULL: derived */
+    int forwarded;
     tus_sync_e sync;
     apr_fileperms_t file_mode;
+    apr_fileperms_t dir_mode;
     apr_interval_time_t lock_timeout;
+    int cors;
+    tus_origin_t cors_origin;
+    int cors_credentials;
+    tus_list_t cors_methods;
+    tus_list_t cors_headers;
+    tus_list_t cors_expose;
+    apr_interval_time_t cors_max_age;
     apr_array_header_t *allow_store; /**< of const char *; NULL: the .htaccess's own tree */
+    int status;                      /**< TusStatus */
 } tus_settings_t;
+
+/** TusProtocols. */
+#define TUS_PROTOCOL_TUS 0x1U
 
 extern const command_rec tus_config_commands[];
 
@@ -75,6 +127,12 @@ const tus_settings_t *tus_config_of(const request_rec *r);
 /** TusMaxSize with the ceiling of TusAllowMaxSize applied to what an .htaccess said; 0 for none. */
 apr_off_t tus_config_max_size(const tus_settings_t *settings);
 
+/** TusExpire with the ceiling of TusAllowExpire applied to what an .htaccess said; 0 for never. */
+apr_interval_time_t tus_config_expire(const tus_settings_t *settings);
+
+/** TusExtensions, all scopes merged: bits of TUS_EXT_*, whether the store can do them or not. */
+unsigned tus_config_extensions(const tus_settings_t *settings);
+
 /** TusStateDir. */
 const char *tus_config_state_dir(server_rec *s);
 
@@ -84,18 +142,17 @@ const apr_array_header_t *tus_config_stores(void);
 /** Forgets what an earlier reading of the configuration said; from pre_config. */
 void tus_config_reset(apr_pool_t *pconf);
 
-/* ---- tus_parse.c: the arguments of the directives ------------------------- */
-
 /**
- * Reads a directive's arguments into the member that the name says.
+ * Reads a directive's arguments into the member that the name says, which holds
+ * the built-in default on entry.
  * @return NULL, or what is wrong with them, as the middle of a sentence
  */
 typedef const char *(*tus_parse_fn)(cmd_parms *cmd, tus_settings_t *to, int argc,
                                     char *const argv[]);
 
-const char *tus_parse_engine(cmd_parms *cmd, tus_settings_t *to, int argc, char *const argv[]);
-const char *tus_parse_store(cmd_parms *cmd, tus_settings_t *to, int argc, char *const argv[]);
-const char *tus_parse_metadata(cmd_parms *cmd, tus_settings_t *to, int argc, char *const argv[]);
+/* ---- tus_parse.c: arguments that are one value ---------------------------- */
+
+const char *tus_parse_meta(cmd_parms *cmd, tus_settings_t *to, int argc, char *const argv[]);
 const char *tus_parse_max_size(cmd_parms *cmd, tus_settings_t *to, int argc, char *const argv[]);
 const char *tus_parse_allow_max_size(cmd_parms *cmd, tus_settings_t *to, int argc,
                                      char *const argv[]);
@@ -104,6 +161,44 @@ const char *tus_parse_sync(cmd_parms *cmd, tus_settings_t *to, int argc, char *c
 const char *tus_parse_file_mode(cmd_parms *cmd, tus_settings_t *to, int argc, char *const argv[]);
 const char *tus_parse_lock_timeout(cmd_parms *cmd, tus_settings_t *to, int argc,
                                    char *const argv[]);
+const char *tus_parse_expire(cmd_parms *cmd, tus_settings_t *to, int argc, char *const argv[]);
+const char *tus_parse_allow_expire(cmd_parms *cmd, tus_settings_t *to, int argc,
+                                   char *const argv[]);
+const char *tus_parse_download(cmd_parms *cmd, tus_settings_t *to, int argc, char *const argv[]);
+const char *tus_parse_forwarded(cmd_parms *cmd, tus_settings_t *to, int argc, char *const argv[]);
+const char *tus_parse_dir_mode(cmd_parms *cmd, tus_settings_t *to, int argc, char *const argv[]);
+const char *tus_parse_cors(cmd_parms *cmd, tus_settings_t *to, int argc, char *const argv[]);
+const char *tus_parse_cors_origin(cmd_parms *cmd, tus_settings_t *to, int argc, char *const argv[]);
+const char *tus_parse_cors_credentials(cmd_parms *cmd, tus_settings_t *to, int argc,
+                                       char *const argv[]);
+const char *tus_parse_cors_max_age(cmd_parms *cmd, tus_settings_t *to, int argc,
+                                   char *const argv[]);
+const char *tus_parse_status(cmd_parms *cmd, tus_settings_t *to, int argc, char *const argv[]);
+
+/* ---- tus_parse_list.c: arguments that are names, also added to what is inherited ---- */
+
+const char *tus_parse_extensions(cmd_parms *cmd, tus_settings_t *to, int argc, char *const argv[]);
+const char *tus_parse_protocols(cmd_parms *cmd, tus_settings_t *to, int argc, char *const argv[]);
+const char *tus_parse_checksums(cmd_parms *cmd, tus_settings_t *to, int argc, char *const argv[]);
+const char *tus_parse_cors_methods(cmd_parms *cmd, tus_settings_t *to, int argc,
+                                   char *const argv[]);
+const char *tus_parse_cors_headers(cmd_parms *cmd, tus_settings_t *to, int argc,
+                                   char *const argv[]);
+const char *tus_parse_cors_expose(cmd_parms *cmd, tus_settings_t *to, int argc, char *const argv[]);
+
+/**
+ * Merges a value onto what it inherits from: it replaces that, or is added to it.
+ * @param to changed; what it points to is allocated from p or older
+ */
+typedef void (*tus_join_fn)(void *to, const void *add, apr_pool_t *p);
+
+void tus_parse_join_choice(void *to, const void *add, apr_pool_t *p);
+void tus_parse_join_list(void *to, const void *add, apr_pool_t *p);
+
+/* ---- tus_parse_store.c: scopes and paths ---------------------------------- */
+
+const char *tus_parse_engine(cmd_parms *cmd, tus_settings_t *to, int argc, char *const argv[]);
+const char *tus_parse_store(cmd_parms *cmd, tus_settings_t *to, int argc, char *const argv[]);
 const char *tus_parse_allow_store(cmd_parms *cmd, tus_settings_t *to, int argc, char *const argv[]);
 
 /** An absolute path, made canonical without following links. */
@@ -165,17 +260,35 @@ apr_global_mutex_t *tus_shared_meta_mutex(void);
 /** The state directory; NULL with the reason in why where it cannot be used. */
 tus_state_t *tus_shared_state(const char **why);
 
+/* ---- tus_halt.c: what is known of the time before --------------------------- */
+
+/** post_config: reads what the last stop left, and sees to it that this one leaves it. */
+void tus_halt_init(apr_pool_t *pconf, server_rec *s);
+
+/** When the system was booted, and before which moment all data is on stable storage. */
+apr_time_t tus_halt_boot(void);
+apr_time_t tus_halt_settled(void);
+
 /* ---- tus_endpoint.c: from settings to a tus_core_t ------------------------ */
 
 /** Opens what an endpoint's requests work on. Logs nothing. */
-const tus_error_t *tus_endpoint_open(tus_core_t **core, const tus_settings_t *settings,
-                                     apr_pool_t *p);
+const tus_error_t *tus_endpoint_open(tus_core_t **core, request_rec *r,
+                                     const tus_settings_t *settings);
 
-/** The same for a store of the registry, if it still is what the registry says. */
+/** Nonzero if there is such an upload. */
+int tus_endpoint_has(request_rec *r, const tus_settings_t *settings, const char *id);
+
+/** The same for a store of the registry, if it still is what the registry says; no events. */
 apr_status_t tus_endpoint_reopen(tus_core_t **core, const tus_state_store_t *known, apr_pool_t *p);
 
-/** Tus-Extension: what the store's provider offers; NULL for none known. */
-const char *tus_endpoint_extensions(const tus_store_provider_t *provider, apr_pool_t *p);
+/** TUS_EXT_* that are offered: what the settings allow and the store's provider can do. */
+unsigned tus_endpoint_offers(const tus_settings_t *settings);
+
+/** The bit of an extension, 0 for one that is unknown. */
+unsigned tus_endpoint_extension(const char *name);
+
+/** Extensions as Tus-Extension has them, allocated from p. */
+const char *tus_endpoint_extensions(unsigned extensions, apr_pool_t *p);
 
 /** Says in the log what each configured store offers; from post_config. */
 void tus_endpoint_announce(server_rec *s, apr_pool_t *p);
@@ -185,7 +298,9 @@ void tus_endpoint_announce(server_rec *s, apr_pool_t *p);
 /** A request that the endpoint owns; NULL from tus_mount_of() for all others. */
 typedef struct tus_request_t {
     const tus_settings_t *settings;
-    const char *base; /**< path that Location starts with, ending in "/" */
+    unsigned offers;  /**< TUS_EXT_* */
+    const char *base; /**< URL or path that Location starts with, ending in "/" */
+    const char *path; /**< path of the endpoint as this request has it, ending in "/" */
     const char *id;   /**< the upload that the URL names, or NULL at the base itself */
 } tus_request_t;
 
@@ -197,6 +312,29 @@ int tus_mount_type(request_rec *r);
 
 /** What tus_mount_request() left on this request, or NULL. */
 const tus_request_t *tus_mount_of(const request_rec *r);
+
+/* ---- tus_origin.c: the URL that a client knows the endpoint by -------------- */
+
+/** What Location starts with: TusBaseURL, or `path`; with the proxy's scheme and host where
+ *  TusForwarded says so. Ends in "/". */
+const char *tus_origin_base(request_rec *r, const tus_settings_t *settings, const char *path);
+
+/** The origin (RFC 6454) that a client knows this server by, as a browser writes it. */
+const char *tus_origin_of(request_rec *r, const tus_settings_t *settings);
+
+/* ---- tus_cors.c: cross-origin requests --------------------------------------- */
+
+/** check_access_ex hook: lets a preflight of an endpoint with TusCORS On pass without a user. */
+int tus_cors_access(request_rec *r);
+
+/** Nonzero if this is a preflight that the endpoint answers. */
+int tus_cors_is_preflight(const request_rec *r);
+
+/** Adds the CORS headers of any response, and of a preflight. */
+void tus_cors_headers(request_rec *r, const tus_settings_t *settings);
+
+/** NULL, or TUS_ERR_ORIGIN_NOT_ALLOWED. */
+const tus_error_t *tus_cors_judge(request_rec *r, const tus_settings_t *settings);
 
 /* ---- tus_override.c ------------------------------------------------------- */
 
@@ -217,6 +355,9 @@ void tus_answer_header(request_rec *r, const char *name, const char *value);
 /** The headers that every response of an endpoint carries; also an insert_error_filter hook. */
 void tus_answer_common(request_rec *r);
 
+/** The request's body was read to its end: an error needs no end of the connection. */
+void tus_answer_after_body(request_rec *r);
+
 /** Answers without a body. @return what a handler returns */
 int tus_answer_empty(request_rec *r, int status);
 
@@ -230,6 +371,7 @@ typedef enum {
     TUS_BODY_DONE,       /**< the whole body was stored */
     TUS_BODY_AGAIN,      /**< nothing to read at the moment */
     TUS_BODY_ASKED,      /**< a newer request wants the upload */
+    TUS_BODY_STOPPED,    /**< another module stopped the upload; see error */
     TUS_BODY_TIMEOUT,    /**< the client stalled */
     TUS_BODY_INCOMPLETE, /**< the client went away */
     TUS_BODY_ANSWERED, /**< httpd refused the body and has answered: LimitRequestBody, bad chunks */
@@ -244,7 +386,7 @@ typedef struct tus_body_t {
     apr_time_t progress;      /**< when bytes last arrived */
     apr_off_t received;       /**< bytes read from the client */
     int http_status;          /**< for TUS_BODY_ANSWERED: what the handler returns */
-    const tus_error_t *error; /**< for TUS_BODY_REFUSED */
+    const tus_error_t *error; /**< for TUS_BODY_REFUSED and TUS_BODY_STOPPED */
 } tus_body_t;
 
 /** Begins to receive; lifts httpd's built-in LimitRequestBody for this request. */
@@ -267,10 +409,118 @@ void tus_amend_lift_limit(request_rec *r);
 /** What leaves is data: server-side includes must not run what an uploader wrote. */
 void tus_amend_forbid_includes(request_rec *r);
 
+/* ---- tus_events.c: what happens is logged, counted and told other modules ---- */
+
+/** The events of a core; its baton is the request_rec, or NULL. */
+extern const tus_events_t tus_events;
+
+/** Bytes arrived. @return NULL, or the error that stops the upload */
+const tus_error_t *tus_events_receive(request_rec *r, tus_upload_t *upload);
+
+/** A request ended before its upload was finished; `reason` is a word for the log. */
+void tus_events_interrupted(request_rec *r, const tus_upload_t *upload, const char *reason);
+
+/** Registers the optional functions of mod_tus.h. */
+void tus_events_register(void);
+
+/* ---- tus_metrics.c: counters, shared by all children and generations --------- */
+
+/** What happens to uploads, and is counted. */
+typedef enum {
+    TUS_METRIC_CREATED,
+    TUS_METRIC_FINISHED,
+    TUS_METRIC_TERMINATED,
+    TUS_METRIC_EXPIRED,
+    TUS_METRIC_INTERRUPTED,
+    TUS_METRIC_COUNT
+} tus_metric_e;
+
+/** To be changed with the layout of the counters, or with what they mean. */
+#define TUS_METRICS_LAYOUT 1
+
+/** Bytes of shared memory that the counters take. */
+apr_size_t tus_metrics_size(void);
+
+/** Uses zeroed shared memory of that size; before that, and for NULL, nothing is counted. */
+void tus_metrics_open(void *base);
+
+/** Counts. Cheap, never blocks, safe in any thread. */
+void tus_metrics_upload(tus_metric_e what);
+void tus_metrics_request(const request_rec *r);
+void tus_metrics_error(const tus_error_t *error, int status);
+void tus_metrics_received(apr_size_t bytes);
+
+/** Handler: Prometheus text for SetHandler tus-metrics where TusStatus is On; else 404. */
+int tus_metrics_handler(request_rec *r);
+
+/* ---- tus_nudge.c: receivers that cannot hear --------------------------------- */
+
+/** A receiver that is looked after; lives on its stack. */
+typedef struct tus_nudge_t {
+    struct tus_nudge_t *next;
+    tus_locks_t *locks;
+    tus_lock_t *lock;
+    apr_socket_t *socket; /**< NULL: it needs no looking after */
+    apr_time_t asked;     /**< when it was first seen to be asked, or 0 */
+    int done;             /**< its socket was shut down for reading */
+} tus_nudge_t;
+
+/** child_init: readies this process; the thread comes with the first chunked body. */
+void tus_nudge_init(apr_pool_t *pchild);
+
+/** Looks after a receiver until tus_nudge_end(), if it is one that can be blocked. */
+void tus_nudge_begin(tus_nudge_t *nudge, const request_rec *r, const tus_upload_t *upload);
+void tus_nudge_end(tus_nudge_t *nudge);
+
+/* ---- tus_incoming.c: a body with its checksum, from parsing to settling ------- */
+
+/** What a request says of its body, and how that ended. */
+typedef struct tus_incoming_t {
+    apr_off_t length;        /**< bytes; -1 where only its end will tell */
+    unsigned algorithms;     /**< that it is digested with; 0 without a checksum */
+    tus_checksum_t checksum; /**< its digest is NULL where a trailer will tell */
+    tus_body_e state;        /**< how it ended */
+    int http_status;         /**< for TUS_BODY_ANSWERED: what the handler returns */
+    int is_void;             /**< a creation comes to nothing: the upload is to be undone */
+} tus_incoming_t;
+
+/**
+ * Reads what a request says of its body.
+ * @return NULL; TUS_ERR_INVALID_CHECKSUM; TUS_ERR_UNSUPPORTED_CHECKSUM; or
+ *         TUS_ERR_MAX_SIZE_EXCEEDED where LimitRequestBody forbids it
+ */
+const tus_error_t *tus_incoming_parse(tus_incoming_t *incoming, request_rec *r,
+                                      const tus_request_t *request);
+
+/** Receives the body into a held upload, verifies it, and settles what arrived. */
+const tus_error_t *tus_incoming_receive(tus_incoming_t *incoming, request_rec *r,
+                                        tus_upload_t *upload);
+
 /* ---- tus_v1.c: the protocol tus 1.0 --------------------------------------- */
 
 /** Handles a request of the endpoint. @return what a handler returns */
 int tus_v1_handle(request_rec *r, const tus_request_t *request);
+
+/** A field of the request, or NULL. */
+const char *tus_v1_field(const request_rec *r, const char *name);
+
+/** "Upload-Length ... MUST be a non-negative integer", and at most TusMaxSize. */
+const tus_error_t *tus_v1_parse_length(const request_rec *r, const tus_core_t *core,
+                                       const char *value, apr_off_t *length);
+
+/** Is the body of the media type that PATCH and creation-with-upload have? */
+const tus_error_t *tus_v1_check_media_type(const request_rec *r);
+
+/** Leaves the upload's id and offset for LogFormat, and sets Upload-Expires. */
+void tus_v1_note(request_rec *r, const tus_upload_t *upload);
+
+/** Lets go of an upload; the finals that waited for it are joined. */
+void tus_v1_release(request_rec *r, tus_upload_t *upload);
+
+/* ---- tus_v1_create.c, tus_v1_append.c: POST and PATCH ---------------------- */
+
+int tus_v1_create(request_rec *r, const tus_request_t *request, const tus_core_t *core);
+int tus_v1_append(request_rec *r, const tus_request_t *request, const tus_core_t *core);
 
 /* ---- tus_download.c ------------------------------------------------------- */
 

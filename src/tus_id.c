@@ -5,6 +5,8 @@
 
 #include <apr_escape.h>
 #include <apr_general.h>
+#include <apr_sha1.h>
+#include <apr_strings.h>
 
 #include <string.h>
 #include <strings.h>
@@ -12,9 +14,6 @@
 #define ID_BYTES 16
 #define ID_MAX 1000
 #define SEGMENT_MAX 200
-
-/* "unreserved" of RFC 3986, section 2.3. */
-#define UNRESERVED "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~"
 
 #define INFO ".info"
 
@@ -46,7 +45,7 @@ int tus_id_is_valid(const char *id)
         return 0;
     }
     for (;;) {
-        apr_size_t len = strspn(id, UNRESERVED);
+        apr_size_t len = strspn(id, TUS_UNRESERVED);
 
         if (!is_segment(id, len)) {
             return 0;
@@ -56,4 +55,22 @@ int tus_id_is_valid(const char *id)
         }
         id += len + 1;
     }
+}
+
+/* No two ids have the same: none that is its own key starts with "~". */
+const char *tus_id_key(const char *id, char key[TUS_ID_KEY_SIZE])
+{
+    unsigned char digest[APR_SHA1_DIGESTSIZE];
+    apr_sha1_ctx_t sha1;
+    apr_size_t len = strlen(id);
+
+    if (len < TUS_ID_KEY_SIZE && id[0] != '~' && !strchr(id, '/')) {
+        return memcpy(key, id, len + 1);
+    }
+    apr_sha1_init(&sha1);
+    apr_sha1_update_binary(&sha1, (const unsigned char *)id, (unsigned)len);
+    apr_sha1_final(digest, &sha1);
+    key[0] = '~';
+    apr_escape_hex(key + 1, digest, sizeof(digest), 0, NULL);
+    return key;
 }

@@ -3,8 +3,8 @@
 /*
  * The index of a store: an apr_dbm database in its state directory.
  *
- *   index.*     key: the id, or "~" and the hash of a long one; value: the
- *               entry's JSON, or "-" once the upload is gone
+ *   index.*     key: tus_id_key(); value: the entry's JSON, or "-" once the upload
+ *               is gone
  *   index.ids   a line "=ID" for each key
  *
  * They are opened, used and closed under the mutex, and only while the mark
@@ -17,7 +17,6 @@
 #include "tus_words.h"
 
 #include <apr_dbm.h>
-#include <apr_sha1.h>
 #include <apr_strings.h>
 
 #include <errno.h>
@@ -31,7 +30,6 @@
  * sdbm splits a page of 1024 bytes until the new pair fits. Three pairs a page
  * at the least keep its tree shallow; with one, its 32 bits of hash run out.
  */
-#define KEY_MAX 64
 #define VALUE_MAX 240
 
 /* sdbm takes note of 4 KiB more of its .dir file when that grew by far more, and loses keys. */
@@ -176,23 +174,7 @@ static const char *list_path(const tus_meta_place_t *place, apr_pool_t *p)
 
 static const char *key_of(const char *id, apr_pool_t *p)
 {
-    unsigned char digest[APR_SHA1_DIGESTSIZE];
-    apr_sha1_ctx_t sha1;
-    char *key, *end;
-    apr_size_t i;
-
-    if (strlen(id) <= KEY_MAX) {
-        return id;
-    }
-    apr_sha1_init(&sha1);
-    apr_sha1_update_binary(&sha1, (const unsigned char *)id, (unsigned)strlen(id));
-    apr_sha1_final(digest, &sha1);
-    key = apr_palloc(p, 2 + 2 * sizeof(digest));
-    key[0] = '~';
-    for (i = 0, end = key + 1; i < sizeof(digest); i++, end += 2) {
-        apr_snprintf(end, 3, "%02x", digest[i]);
-    }
-    return key;
+    return tus_id_key(id, apr_palloc(p, TUS_ID_KEY_SIZE));
 }
 
 /* Less of the file name, whole UTF-8 characters of it. */

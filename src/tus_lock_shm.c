@@ -257,13 +257,15 @@ static int is_overdue(process_t *process)
     return LOAD(&process->ringing) && has_elapsed(PATIENCE, LOAD(&process->rung), apr_time_now());
 }
 
-static void ask(table_t *table, entry_t *entry)
+/* What is asked for can only become more. A holder that has answered the less is rung for again. */
+static void ask(table_t *table, entry_t *entry, tus_asked_e what)
 {
     process_t *process = process_of(table, LOAD(&entry->holder));
     apr_time_t now = apr_time_now();
 
-    if (entry->asked == TUS_ASKED_NOTHING) {
-        STORE(&entry->asked, TUS_ASKED_RELEASE);
+    if (entry->asked < (apr_uint32_t)what) {
+        STORE(&entry->answered, 0);
+        STORE(&entry->asked, what);
         ring(process, now);
     }
     else if (is_unanswered(entry) && has_elapsed(AGAIN, process->rung, now)) {
@@ -306,6 +308,11 @@ static tus_asked_e asked(tus_lock_t *lock)
     }
     /* Read last: what was answered must also be told. */
     return (tus_asked_e)LOAD(&entry->asked);
+}
+
+static tus_asked_e peek(tus_lock_t *lock)
+{
+    return (tus_asked_e)LOAD(&lock->entry->asked);
 }
 
 static apr_status_t wakeup(tus_locks_t *base, apr_pollfd_t *pollfd)
@@ -356,6 +363,15 @@ static apr_status_t release_cleanup(void *data)
         release(lock);
     }
     return APR_SUCCESS;
+}
+
+/* An upload as an entry of ours would name it. */
+static entry_t name_entry(const shm_locks_t *locks, const tus_identity_t *store, const char *id)
+{
+    return (entry_t){ .holder = locks->self,
+                      .device = store->device,
+                      .inode = store->inode,
+                      .hash = apr_siphash24(id, strlen(id), locks->table->key) };
 }
 
 static int is_same(const entry_t *one, const entry_t *two)
@@ -420,7 +436,7 @@ static apr_status_t try_take(tus_lock_t *lock, const entry_t *wanted, int asking
     if (held) {
         *holder = LOAD(&held->holder);
         if (asking) {
-            ask(table, held);
+            ask(table, held, TUS_ASKED_RELEASE);
         }
         rv = APR_EBUSY;
     }
@@ -441,14 +457,13 @@ static apr_status_t acquire(tus_locks_t *base, const tus_identity_t *store, cons
 {
     shm_locks_t *locks = (shm_locks_t *)base;
     tus_lock_t *lock = apr_pcalloc(p, sizeof(*lock));
-    entry_t wanted = { locks->self, store->device, store->inode, 0, TUS_ASKED_NOTHING, 0 };
+    entry_t wanted = name_entry(locks, store, id);
     apr_interval_time_t nap = NAP_MIN;
     apr_time_t looked = 0;
     apr_uint64_t holder = 0;
     apr_status_t rv;
 
     lock->locks = locks;
-    wanted.hash = apr_siphash24(id, strlen(id), locks->table->key);
     while ((rv = try_take(lock, &wanted, deadline != 0, &holder)) != APR_SUCCESS) {
         apr_time_t now = apr_time_now();
 
@@ -481,12 +496,70 @@ static apr_status_t acquire(tus_locks_t *base, const tus_identity_t *store, cons
     return APR_SUCCESS;
 }
 
+/* ---- holders of any process ---------------------------------------------- */
+
+/* @param holder set to who holds the upload, 0 for nobody; asked, if it is `whom` */
+static apr_status_t look_or_ask(shm_locks_t *locks, const entry_t *wanted, apr_uint64_t whom,
+                                apr_uint64_t *holder)
+{
+    entry_t *held, *spare;
+    apr_status_t rv = apr_global_mutex_lock(locks->mutex);
+
+    if (rv != APR_SUCCESS) {
+        return rv;
+    }
+    held = find(locks->table, wanted, &spare);
+    *holder = held ? LOAD(&held->holder) : 0;
+    if (held && *holder == whom) {
+        ask(locks->table, held, TUS_ASKED_STOP);
+    }
+    return apr_global_mutex_unlock(locks->mutex);
+}
+
+/* Whether the holder lives is seen before it is asked: once asked, it may soon be gone. */
+static apr_status_t stop(tus_locks_t *base, const tus_identity_t *store, const char *id)
+{
+    shm_locks_t *locks = (shm_locks_t *)base;
+    entry_t wanted = name_entry(locks, store, id);
+    apr_uint64_t holder, asked_one;
+    apr_status_t rv = look_or_ask(locks, &wanted, 0, &holder);
+
+    if (rv != APR_SUCCESS) {
+        return rv;
+    }
+    if (!holder || bury(locks->table, holder)) {
+        return APR_ENOENT;
+    }
+    rv = look_or_ask(locks, &wanted, holder, &asked_one);
+    if (rv == APR_SUCCESS && asked_one != holder) {
+        rv = APR_ENOENT;
+    }
+    return rv;
+}
+
+/* Without the mutex: what changes meanwhile may count or not. */
+static apr_status_t count(tus_locks_t *base, unsigned *held)
+{
+    table_t *table = ((shm_locks_t *)base)->table;
+    apr_uint32_t i;
+
+    bury_all(table);
+    *held = 0;
+    for (i = 0; i < table->places; i++) {
+        *held += is_held(table, &entries_of(table)[i]) != 0;
+    }
+    return APR_SUCCESS;
+}
+
 const tus_lock_provider_t tus_lock_shm = {
     .name = "shm",
     .acquire = acquire,
     .asked = asked,
     .release = release,
+    .peek = peek,
     .wakeup = wakeup,
+    .stop = stop,
+    .count = count,
 };
 
 /* ---- the table ----------------------------------------------------------- */

@@ -19,19 +19,23 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define FORMAT "mod_tus index 1"
+#define FORMAT "mod_tus index 2"
 #define BOOT_ID "/proc/sys/kernel/random/boot_id"
 #define CLEAN "clean"
+
+/* More entries than any index has. */
+#define COUNT_MAX APR_INT64_C(1000000000000)
 
 typedef struct driver_t {
     const char *name;
     const char *files[2];
+    const char *leftover; /* of one that died; no new index can be made beside it */
 } driver_t;
 
 static const driver_t drivers[] = {
-    { "sdbm", { "index.sdbm.pag", "index.sdbm.dir" } },
-    { "gdbm", { "index.gdbm", NULL } },
-    { "db", { "index.db", NULL } },
+    { "sdbm", { "index.sdbm.pag", "index.sdbm.dir" }, NULL },
+    { "gdbm", { "index.gdbm", NULL }, NULL },
+    { "db", { "index.db", NULL }, "__db.index.db" },
 };
 
 #define DRIVERS (sizeof(drivers) / sizeof(drivers[0]))
@@ -133,6 +137,12 @@ static const char *describe(const tus_meta_place_t *place, const driver_t *drive
     return apr_pstrcat(p, FORMAT "\n", read_small(BOOT_ID, p), list, one, two, NULL);
 }
 
+/* Each live entry has a line. What else stands there cannot be reckoned with. */
+static int are_counts(const tus_mark_t *mark)
+{
+    return mark->live >= 0 && mark->live <= mark->lines && mark->lines <= COUNT_MAX;
+}
+
 apr_status_t tus_mark_read(const tus_meta_place_t *place, tus_mark_t *mark, apr_pool_t *p)
 {
     const driver_t *driver = find_driver(place->driver);
@@ -145,7 +155,7 @@ apr_status_t tus_mark_read(const tus_meta_place_t *place, tus_mark_t *mark, apr_
     }
     mark->live = apr_strtoi64(then + strlen(now), &end, 10);
     mark->lines = apr_strtoi64(end, &end, 10);
-    return strcmp(end, "\n") == 0 ? APR_SUCCESS : TUS_EDAMAGED;
+    return strcmp(end, "\n") == 0 && are_counts(mark) ? APR_SUCCESS : TUS_EDAMAGED;
 }
 
 apr_status_t tus_mark_write(const tus_meta_place_t *place, const tus_mark_t *mark, apr_pool_t *p)
@@ -175,6 +185,9 @@ apr_status_t tus_mark_clear(const tus_meta_place_t *place, apr_pool_t *p)
     for (i = 0; i < DRIVERS; i++) {
         for (j = 0; j < 2 && rv == APR_SUCCESS && drivers[i].files[j]; j++) {
             rv = remove_file(place->state_dir, drivers[i].files[j], p);
+        }
+        if (rv == APR_SUCCESS && drivers[i].leftover) {
+            rv = remove_file(place->state_dir, drivers[i].leftover, p);
         }
     }
     return rv == APR_SUCCESS ? remove_file(place->state_dir, TUS_INDEX_LIST, p) : rv;

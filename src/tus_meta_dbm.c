@@ -214,19 +214,25 @@ static apr_status_t write_temp(const spot_t *spot, apr_fileperms_t mode, const c
     return rv;
 }
 
-/* Is there a record, or nothing? All else was planted, and stays. */
-static apr_status_t check_info(const spot_t *spot)
+/*
+ * Is there a record, or nothing? All else was planted, and stays.
+ * @param mode set to the permissions of the record, if there is one
+ */
+static apr_status_t check_info(const spot_t *spot, apr_fileperms_t *mode)
 {
     struct stat st;
     apr_status_t rv = tus_beneath_stat(spot->dir, spot->info, &st);
 
+    if (rv == APR_SUCCESS) { /* APR has a hex digit where the system has an octal one */
+        *mode = ((st.st_mode & 0700) << 2) | ((st.st_mode & 070) << 1) | (st.st_mode & 07);
+    }
     return APR_STATUS_IS_ENOENT(rv) ? APR_SUCCESS : rv;
 }
 
 static apr_status_t put_at(const spot_t *spot, apr_fileperms_t mode, const char *json,
                            apr_size_t len, int durable)
 {
-    apr_status_t rv = check_info(spot);
+    apr_status_t rv = check_info(spot, &mode);
 
     if (rv != APR_SUCCESS) {
         return rv;
@@ -264,13 +270,14 @@ static apr_status_t dbm_put(tus_meta_t *meta, const tus_record_t *record, int du
 
 static apr_status_t dbm_remove(tus_meta_t *meta, const char *id)
 {
+    apr_fileperms_t mode;
     spot_t spot;
     apr_status_t rv = open_spot(dbm_of(meta), id, 0, &spot);
 
     if (rv != APR_SUCCESS) {
         return APR_STATUS_IS_ENOENT(rv) ? APR_SUCCESS : rv;
     }
-    rv = check_info(&spot);
+    rv = check_info(&spot, &mode);
     if (rv == APR_SUCCESS) {
         rv = tus_beneath_remove(spot.dir, spot.info);
     }
@@ -426,6 +433,57 @@ static apr_status_t dbm_walk(tus_meta_t *meta, tus_entry_fn fn, void *baton, apr
     return tus_index_walk(dbm_of(meta)->place, fn, baton, p);
 }
 
+/* ---- marks and links ----------------------------------------------------- */
+
+static apr_status_t dbm_mark(tus_meta_t *meta, const char *id, apr_off_t offset, int durable)
+{
+    return tus_offset_note(dbm_of(meta)->place->state_dir, TUS_OFFSET_UNVERIFIED, id, offset,
+                           durable);
+}
+
+static apr_status_t dbm_unmark(tus_meta_t *meta, const char *id)
+{
+    return tus_offset_drop(dbm_of(meta)->place->state_dir, TUS_OFFSET_UNVERIFIED, id);
+}
+
+static apr_status_t dbm_marked(tus_meta_t *meta, const char *id, apr_off_t *offset)
+{
+    return tus_offset_read(dbm_of(meta)->place->state_dir, TUS_OFFSET_UNVERIFIED, id, offset);
+}
+
+static apr_status_t dbm_note_synced(tus_meta_t *meta, const char *id, apr_off_t offset)
+{
+    const char *state_dir = dbm_of(meta)->place->state_dir;
+
+    if (offset == 0) {
+        return tus_offset_drop(state_dir, TUS_OFFSET_SYNCED, id);
+    }
+    return tus_offset_note(state_dir, TUS_OFFSET_SYNCED, id, offset, 1);
+}
+
+static apr_status_t dbm_synced(tus_meta_t *meta, const char *id, apr_off_t *offset)
+{
+    return tus_offset_read(dbm_of(meta)->place->state_dir, TUS_OFFSET_SYNCED, id, offset);
+}
+
+static apr_status_t dbm_link(tus_meta_t *meta, const char *part, const char *final)
+{
+    return tus_link_add(dbm_of(meta)->place->state_dir, part, final);
+}
+
+static apr_status_t dbm_links(tus_meta_t *meta, const char *part, apr_array_header_t **finals,
+                              apr_pool_t *p)
+{
+    return tus_link_list(dbm_of(meta)->place->state_dir, part, finals, p);
+}
+
+static apr_status_t dbm_unlink(tus_meta_t *meta, const char *part)
+{
+    return tus_link_remove(dbm_of(meta)->place->state_dir, part);
+}
+
+/* ---- the provider -------------------------------------------------------- */
+
 static apr_status_t dbm_open(tus_meta_t **meta, const tus_meta_place_t *place, apr_pool_t *p)
 {
     dbm_t *dbm = apr_pcalloc(p, sizeof(*dbm));
@@ -447,4 +505,12 @@ const tus_meta_provider_t tus_meta_dbm = {
     .note = dbm_note,
     .fold = dbm_fold,
     .walk = dbm_walk,
+    .mark = dbm_mark,
+    .unmark = dbm_unmark,
+    .marked = dbm_marked,
+    .note_synced = dbm_note_synced,
+    .synced = dbm_synced,
+    .link = dbm_link,
+    .links = dbm_links,
+    .unlink = dbm_unlink,
 };

@@ -43,32 +43,6 @@ static int is_key(const char *key, apr_size_t len)
     return len > 0;
 }
 
-/* Nonzero if the text is Base64 (RFC 4648, section 4) to the letter. */
-static int decode(tus_pair_t *pair, const char *text, apr_size_t len, apr_pool_t *p)
-{
-    char *value = apr_palloc(p, len + 1);
-    const char *again;
-    apr_size_t size = 0;
-
-    if (len > 0) {
-        if (apr_decode_base64_binary((unsigned char *)value, text, (apr_ssize_t)len,
-                                     APR_ENCODE_NONE, &size)
-            != APR_SUCCESS) {
-            return 0;
-        }
-        /* APR takes other alphabets and lengths, missing padding and stray bits too. */
-        again = apr_pencode_base64_binary(p, (const unsigned char *)value, (apr_ssize_t)size,
-                                          APR_ENCODE_NONE, NULL);
-        if (!again || strlen(again) != len || memcmp(again, text, len) != 0) {
-            return 0;
-        }
-    }
-    value[size] = '\0';
-    pair->value = value;
-    pair->len = size;
-    return 1;
-}
-
 /* Reads one element of the list, `number` for people. */
 static const tus_error_t *parse_pair(tus_pair_t *pair, const char *text, apr_size_t len, int number,
                                      apr_pool_t *p)
@@ -97,7 +71,9 @@ static const tus_error_t *parse_pair(tus_pair_t *pair, const char *text, apr_siz
                          number);
     }
     pair->key = apr_pstrmemdup(p, text, key_len);
-    if (!decode(pair, space ? space + 1 : "", space ? len - key_len - 1 : 0, p)) {
+    if (tus_header_base64(space ? space + 1 : "", space ? len - key_len - 1 : 0, &pair->value,
+                          &pair->len, p)
+        != APR_SUCCESS) {
         return tus_error(p, TUS_ERR_INVALID_METADATA,
                          "Upload-Metadata: the value of \"%.64s\" is not padded Base64", pair->key);
     }

@@ -93,7 +93,9 @@ static tus_request_t *make_request(request_rec *r, const tus_settings_t *setting
 
     request->settings = settings;
     request->id = *relative ? relative : NULL;
-    request->base = settings->base_url ? settings->base_url : base_path(r, asked, relative);
+    request->path = base_path(r, asked, relative);
+    request->base = tus_origin_base(r, settings, request->path);
+    request->offers = tus_endpoint_offers(settings);
     return request;
 }
 
@@ -114,9 +116,20 @@ static int is_error_document(const request_rec *r)
     return r->prev && ap_is_HTTP_ERROR(r->prev->status);
 }
 
+/* With TusDownload Off a GET, or a HEAD that speaks no tus, is ours only to refuse an upload. */
+static int is_for_others(request_rec *r, const tus_request_t *request)
+{
+    if (r->method_number != M_GET
+        || (r->header_only && apr_table_get(r->headers_in, "Tus-Resumable"))) {
+        return 0;
+    }
+    return !request->id || !tus_endpoint_has(r, request->settings, request->id);
+}
+
 int tus_mount_request(request_rec *r)
 {
     const tus_settings_t *settings = tus_config_of(r);
+    tus_request_t *request;
     int status;
 
     if (r->main || !settings->engine.on || is_error_document(r)) {
@@ -130,7 +143,11 @@ int tus_mount_request(request_rec *r)
     if (!settings->engine.on) {
         return DECLINED;
     }
-    ap_set_module_config(r->request_config, &tus_module, make_request(r, settings));
+    request = make_request(r, settings);
+    if (!settings->download && is_for_others(r, request)) {
+        return DECLINED;
+    }
+    ap_set_module_config(r->request_config, &tus_module, request);
     claim(r);
     return DECLINED;
 }

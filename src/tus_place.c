@@ -70,6 +70,8 @@ int tus_place_of_store(const tus_settings_t *settings, tus_place_t *place, const
     const tus_store_spec_t *store = &settings->store;
 
     memset(place, 0, sizeof *place);
+    place->file_mode = settings->file_mode;
+    place->dir_mode = settings->dir_mode;
     if (!store->provider) {
         *why = "TusEngine is On, but there is no TusStore; add one, such as: TusStore file "
                "/srv/uploads";

@@ -1,13 +1,16 @@
 /* Licensed under the Apache License, Version 2.0; see LICENSE. */
 
 /*
- * The record of an upload and its entry in the index, as JSON.
+ * The record of an upload, as JSON.
  *
  * ID.info has the members that tusd writes, and ours under "ModTus":
  *
  *   Created         RFC 3339, UTC, microseconds
  *   Finished        likewise, once the upload is finished
+ *   Expire          seconds, with a fraction if there is one, that it is kept without bytes
+ *   Expired         like Created, once it was found to have been kept for so long
  *   UploadMetadata  the header as received; MetaData cannot hold all its bytes
+ *   UploadConcat    likewise
  *   Owner           the user who created the upload
  *
  * Other programs write these files, so everything in them is checked. "Offset"
@@ -19,76 +22,14 @@
 #include "tus_words.h"
 
 #include <apr_date.h>
+#include <apr_lib.h>
 #include <apr_strings.h>
 #include <jansson.h>
 
 #include <stdio.h>
 #include <string.h>
 
-#define ENTRY_VERSION 1
-#define ENTRY_MAX 899
-#define ENTRY_TEXT_MAX 200
-
-#define REPLACEMENT "\xef\xbf\xbd" /* U+FFFD */
-
-/* ---- text and time ------------------------------------------------------- */
-
-/* Bytes of the UTF-8 character at the text, or 0 if there is none. jansson judges. */
-static apr_size_t utf8_length(const char *text, apr_size_t left)
-{
-    unsigned char lead = (unsigned char)text[0];
-    apr_size_t len = lead < 0x80 ? 1 : lead < 0xe0 ? 2 : lead < 0xf0 ? 3 : 4;
-    json_t *character;
-
-    if (len == 1) {
-        return 1;
-    }
-    character = len <= left ? json_stringn(text, len) : NULL;
-    json_decref(character);
-    return character ? len : 0;
-}
-
-/* A JSON string of any bytes: like tusd, with U+FFFD for each byte that is not UTF-8. */
-static json_t *text_json(const char *text, apr_size_t len, apr_pool_t *p)
-{
-    json_t *json = json_stringn(text, len);
-    char *clean, *end;
-
-    if (json) {
-        return json;
-    }
-    clean = end = apr_palloc(p, len * strlen(REPLACEMENT));
-    while (len > 0) {
-        apr_size_t n = utf8_length(text, len);
-
-        if (n > 0) {
-            memcpy(end, text, n);
-            end += n;
-        }
-        else {
-            n = 1;
-            memcpy(end, REPLACEMENT, strlen(REPLACEMENT));
-            end += strlen(REPLACEMENT);
-        }
-        text += n;
-        len -= n;
-    }
-    return json_stringn(clean, (apr_size_t)(end - clean));
-}
-
-/* How much of the text fits into `max` bytes, whole UTF-8 characters only. */
-static apr_size_t clip(const char *text, apr_size_t max)
-{
-    apr_size_t len = strlen(text);
-
-    if (len <= max) {
-        return len;
-    }
-    while (max > 0 && ((unsigned char)text[max] & 0xc0) == 0x80) {
-        max--;
-    }
-    return max;
-}
+/* ---- time ---------------------------------------------------------------- */
 
 static const char *time_text(apr_time_t time, apr_pool_t *p)
 {
@@ -101,44 +42,13 @@ static const char *time_text(apr_time_t time, apr_pool_t *p)
 
 /* ---- reading ------------------------------------------------------------- */
 
-/* JSON's null is no string, as in Go. */
-static int read_string(const char **text, const json_t *json, apr_pool_t *p)
-{
-    *text = NULL;
-    if (!json || json_is_null(json)) {
-        return 1;
-    }
-    if (!json_is_string(json) || strlen(json_string_value(json)) != json_string_length(json)) {
-        return 0;
-    }
-    *text = apr_pstrmemdup(p, json_string_value(json), json_string_length(json));
-    return 1;
-}
-
-static int read_id(const char **id, const json_t *json, apr_pool_t *p)
-{
-    return read_string(id, json, p) && tus_id_is_valid(*id);
-}
-
-static int read_boolean(int *flag, const json_t *json)
-{
-    *flag = json_is_true(json);
-    return !json || json_is_boolean(json);
-}
-
-static int read_number(apr_int64_t *number, const json_t *json)
-{
-    *number = json_integer_value(json);
-    return json_is_integer(json) && *number >= 0;
-}
-
 static int read_time(apr_time_t *time, const json_t *json, apr_pool_t *p)
 {
     apr_time_exp_t t = { 0 };
     const char *text;
 
     *time = 0;
-    if (!read_string(&text, json, p)) {
+    if (!tus_json_string(&text, json, p)) {
         return 0;
     }
     if (!text) {
@@ -157,15 +67,30 @@ static int read_time(apr_time_t *time, const json_t *json, apr_pool_t *p)
            && strcmp(time_text(*time, p), text) == 0;
 }
 
+static int read_expire(apr_interval_time_t *expire, const json_t *json)
+{
+    double seconds = json_number_value(json);
+
+    *expire = 0;
+    if (!json) {
+        return 1;
+    }
+    if (!json_is_number(json) || !(seconds >= 0 && seconds <= apr_time_sec(TUS_EXPIRE_MAX))) {
+        return 0;
+    }
+    *expire = (apr_interval_time_t)(seconds * APR_USEC_PER_SEC + 0.5);
+    return *expire > 0 || !(seconds > 0); /* a moment is not for ever */
+}
+
 static int read_size(apr_off_t *size, const json_t *root)
 {
     const json_t *json = json_object_get(root, "Size");
     int deferred;
 
-    if (!read_boolean(&deferred, json_object_get(root, "SizeIsDeferred"))) {
+    if (!tus_json_boolean(&deferred, json_object_get(root, "SizeIsDeferred"))) {
         return 0;
     }
-    if (!read_number(size, json) && !(deferred && !json)) {
+    if (!tus_json_number(size, json) && !(deferred && !json)) {
         return 0;
     }
     if (deferred) {
@@ -209,7 +134,7 @@ static int read_parts(apr_array_header_t **parts, const json_t *json, apr_pool_t
     }
     *parts = apr_array_make(p, (int)json_array_size(json), sizeof(const char *));
     for (i = 0; i < json_array_size(json); i++) {
-        if (!read_id(apr_array_push(*parts), json_array_get(json, i), p)) {
+        if (!tus_json_id(apr_array_push(*parts), json_array_get(json, i), p)) {
             return 0;
         }
     }
@@ -221,12 +146,12 @@ static int read_storage(tus_record_t *record, const json_t *json, apr_pool_t *p)
     if (json && !json_is_object(json) && !json_is_null(json)) {
         return 0;
     }
-    return read_string(&record->storage_type, json_object_get(json, "Type"), p)
-           && read_string(&record->storage_path, json_object_get(json, "Path"), p)
-           && read_string(&record->storage_info_path, json_object_get(json, "InfoPath"), p);
+    return tus_json_string(&record->storage_type, json_object_get(json, "Type"), p)
+           && tus_json_string(&record->storage_path, json_object_get(json, "Path"), p)
+           && tus_json_string(&record->storage_info_path, json_object_get(json, "InfoPath"), p);
 }
 
-/* Each value as text_json() has it. */
+/* Each value as tus_json_text() has it. */
 static json_t *pairs_json(const apr_array_header_t *pairs, apr_pool_t *p)
 {
     json_t *json = json_object();
@@ -235,7 +160,7 @@ static json_t *pairs_json(const apr_array_header_t *pairs, apr_pool_t *p)
     for (i = 0; json && pairs && i < pairs->nelts; i++) {
         const tus_pair_t *pair = &APR_ARRAY_IDX(pairs, i, tus_pair_t);
 
-        if (json_object_set_new(json, pair->key, text_json(pair->value, pair->len, p)) != 0) {
+        if (json_object_set_new(json, pair->key, tus_json_text(pair->value, pair->len, p)) != 0) {
             json_decref(json);
             return NULL;
         }
@@ -260,6 +185,20 @@ static void recall_header(tus_record_t *record, const char *header, json_t *meta
     json_decref(json);
 }
 
+/* What is sent back as a header: no other character may stand in one. */
+static int read_field(const char **text, const json_t *json, apr_pool_t *p)
+{
+    if (!tus_json_string(text, json, p)) {
+        return 0;
+    }
+    for (const char *c = *text; c && *c; c++) {
+        if (apr_iscntrl(*c)) {
+            return 0;
+        }
+    }
+    return 1;
+}
+
 static int read_ours(tus_record_t *record, const json_t *json, json_t *metadata, apr_pool_t *p)
 {
     const char *header;
@@ -269,8 +208,11 @@ static int read_ours(tus_record_t *record, const json_t *json, json_t *metadata,
     }
     if (!json_is_object(json) || !read_time(&record->created, json_object_get(json, "Created"), p)
         || !read_time(&record->finished, json_object_get(json, "Finished"), p)
-        || !read_string(&header, json_object_get(json, "UploadMetadata"), p)
-        || !read_string(&record->owner, json_object_get(json, "Owner"), p)
+        || !read_expire(&record->expire, json_object_get(json, "Expire"))
+        || !read_time(&record->expired, json_object_get(json, "Expired"), p)
+        || !tus_json_string(&header, json_object_get(json, "UploadMetadata"), p)
+        || !read_field(&record->concat, json_object_get(json, "UploadConcat"), p)
+        || !tus_json_string(&record->owner, json_object_get(json, "Owner"), p)
         || record->created == 0) {
         return 0;
     }
@@ -283,10 +225,10 @@ static int read_record(tus_record_t *record, const json_t *root, apr_pool_t *p)
 {
     json_t *metadata = json_object_get(root, "MetaData");
 
-    return read_id(&record->id, json_object_get(root, "ID"), p) && read_size(&record->size, root)
-           && read_pairs(&record->pairs, metadata, p)
-           && read_boolean(&record->is_partial, json_object_get(root, "IsPartial"))
-           && read_boolean(&record->is_final, json_object_get(root, "IsFinal"))
+    return tus_json_id(&record->id, json_object_get(root, "ID"), p)
+           && read_size(&record->size, root) && read_pairs(&record->pairs, metadata, p)
+           && tus_json_boolean(&record->is_partial, json_object_get(root, "IsPartial"))
+           && tus_json_boolean(&record->is_final, json_object_get(root, "IsFinal"))
            && read_parts(&record->parts, json_object_get(root, "PartialUploads"), p)
            && read_storage(record, json_object_get(root, "Storage"), p)
            && read_ours(record, json_object_get(root, "ModTus"), metadata, p);
@@ -302,7 +244,7 @@ apr_status_t tus_record_parse(tus_record_t **record, const char *json, apr_size_
     if (len > TUS_RECORD_MAX) {
         return TUS_EDAMAGED;
     }
-    /* A metadata value may hold NUL; read_string() keeps it out of everything else. */
+    /* A metadata value may hold NUL; tus_json_string() keeps it out of everything else. */
     root = json_loadb(json, len, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, NULL);
     readable = read_record(result, root, p);
     json_decref(root);
@@ -314,26 +256,6 @@ apr_status_t tus_record_parse(tus_record_t **record, const char *json, apr_size_
 }
 
 /* ---- writing ------------------------------------------------------------- */
-
-/* Writes into p and drops the JSON. APR_EINVAL if there is none, or too much. */
-static apr_status_t dump(json_t *root, apr_size_t max, const char **json, apr_size_t *len,
-                         apr_pool_t *p)
-{
-    apr_size_t size = root ? json_dumpb(root, NULL, 0, JSON_COMPACT) : 0;
-    char *text;
-
-    if (size == 0 || size > max) {
-        json_decref(root);
-        return APR_EINVAL;
-    }
-    text = apr_palloc(p, size + 1);
-    json_dumpb(root, text, size, JSON_COMPACT);
-    text[size] = '\0';
-    json_decref(root);
-    *json = text;
-    *len = size;
-    return APR_SUCCESS;
-}
 
 static json_t *parts_json(const apr_array_header_t *parts)
 {
@@ -351,27 +273,76 @@ static json_t *parts_json(const apr_array_header_t *parts)
     return json;
 }
 
-/* A path that is not UTF-8 is left out: another path would be worse than none. */
-static json_t *storage_json(const tus_record_t *record)
+static int is_utf8(const char *text)
 {
+    json_t *json = json_string(text);
+
+    json_decref(json);
+    return json != NULL;
+}
+
+/*
+ * A path that is not UTF-8 is left out: another path would be worse than none.
+ * But data that lies elsewhere than at the id must be found again, by a name
+ * beneath the store. Where that is no UTF-8 either, there can be no record.
+ */
+static json_t *storage_json(const tus_record_t *record, apr_pool_t *p)
+{
+    const char *path = record->storage_path, *name;
+
     if (!record->storage_type) {
         return json_null();
     }
+    if (path && !is_utf8(path) && tus_storage_name(record, &name) == APR_SUCCESS
+        && strcmp(name, record->id) != 0) {
+        return json_pack("{s:s, s:s, s:s}", "InfoPath", apr_pstrcat(p, record->id, ".info", NULL),
+                         "Path", name, "Type", record->storage_type);
+    }
     return json_pack("{s:o*, s:o*, s:s}", "InfoPath", json_string(record->storage_info_path),
-                     "Path", json_string(record->storage_path), "Type", record->storage_type);
+                     "Path", json_string(path), "Type", record->storage_type);
+}
+
+static json_t *optional_text(const char *text, apr_pool_t *p)
+{
+    return text ? tus_json_text(text, strlen(text), p) : NULL;
+}
+
+static const char *optional_time(apr_time_t time, apr_pool_t *p)
+{
+    return time ? time_text(time, p) : NULL;
+}
+
+static json_t *expire_json(apr_interval_time_t expire)
+{
+    if (apr_time_usec(expire) != 0) {
+        return json_real((double)expire / APR_USEC_PER_SEC);
+    }
+    return expire ? json_integer(apr_time_sec(expire)) : NULL;
 }
 
 static json_t *ours_json(const tus_record_t *record, apr_pool_t *p)
 {
-    const char *owner = record->owner;
-    const char *finished = record->finished ? time_text(record->finished, p) : NULL;
-
     if (!record->ours) {
         return NULL;
     }
-    return json_pack("{s:s, s:s*, s:s*, s:o*}", "Created", time_text(record->created, p),
-                     "Finished", finished, "UploadMetadata", record->metadata, "Owner",
-                     owner ? text_json(owner, strlen(owner), p) : NULL);
+    /* clang-format off */
+    return json_pack("{s:s, s:s*, s:o*, s:s*, s:s*, s:o*, s:o*}",
+                     "Created", time_text(record->created, p),
+                     "Finished", optional_time(record->finished, p),
+                     "Expire", expire_json(record->expire),
+                     "Expired", optional_time(record->expired, p),
+                     "UploadMetadata", record->metadata,
+                     "UploadConcat", optional_text(record->concat, p),
+                     "Owner", optional_text(record->owner, p));
+    /* clang-format on */
+}
+
+/* Nothing is written that could not be read again. */
+static int is_readable(const tus_record_t *record)
+{
+    return tus_id_is_valid(record->id) && (record->size >= 0 || record->size == TUS_SIZE_UNKNOWN)
+           && (!record->ours || record->created > 0) && record->finished >= 0
+           && record->expired >= 0 && record->expire >= 0 && record->expire <= TUS_EXPIRE_MAX;
 }
 
 apr_status_t tus_record_format(const tus_record_t *record, const char **json, apr_size_t *len,
@@ -380,9 +351,7 @@ apr_status_t tus_record_format(const tus_record_t *record, const char **json, ap
     int deferred = record->size == TUS_SIZE_UNKNOWN;
     json_t *root;
 
-    /* Nothing is written that could not be read again. */
-    if (!tus_id_is_valid(record->id) || (record->size < 0 && !deferred) || record->finished < 0
-        || (record->ours && record->created <= 0)) {
+    if (!is_readable(record)) {
         return APR_EINVAL;
     }
     /* clang-format off */
@@ -395,116 +364,8 @@ apr_status_t tus_record_format(const tus_record_t *record, const char **json, ap
                      "IsPartial", record->is_partial,
                      "IsFinal", record->is_final,
                      "PartialUploads", parts_json(record->parts),
-                     "Storage", storage_json(record),
+                     "Storage", storage_json(record, p),
                      "ModTus", ours_json(record, p));
     /* clang-format on */
-    return dump(root, TUS_RECORD_MAX, json, len, p);
-}
-
-/* ---- the entry in the index ---------------------------------------------- */
-
-/*
- * {"v":1,"id":..,"size":..,"created":..,"finished":..,"partial":..,"final":..,
- *  "owner":..,"filename":..}
- *
- * Times are microseconds since 1970; what is unknown, unset or false is left
- * out.
- */
-
-static int read_optional_number(apr_int64_t *number, const json_t *json, apr_int64_t absent)
-{
-    if (!json) {
-        *number = absent;
-        return 1;
-    }
-    return read_number(number, json);
-}
-
-static int read_entry(tus_entry_t *entry, const json_t *root, apr_pool_t *p)
-{
-    return json_integer_value(json_object_get(root, "v")) == ENTRY_VERSION
-           && read_id(&entry->id, json_object_get(root, "id"), p)
-           && read_optional_number(&entry->size, json_object_get(root, "size"), TUS_SIZE_UNKNOWN)
-           && read_optional_number(&entry->created, json_object_get(root, "created"), 0)
-           && read_optional_number(&entry->finished, json_object_get(root, "finished"), 0)
-           && read_boolean(&entry->is_partial, json_object_get(root, "partial"))
-           && read_boolean(&entry->is_final, json_object_get(root, "final"))
-           && read_string(&entry->owner, json_object_get(root, "owner"), p)
-           && read_string(&entry->filename, json_object_get(root, "filename"), p);
-}
-
-apr_status_t tus_entry_parse(tus_entry_t *entry, const char *json, apr_size_t len, apr_pool_t *p)
-{
-    json_t *root = len <= ENTRY_MAX ? json_loadb(json, len, JSON_REJECT_DUPLICATES, NULL) : NULL;
-    int readable = read_entry(entry, root, p);
-
-    json_decref(root);
-    return readable ? APR_SUCCESS : TUS_EDAMAGED;
-}
-
-static json_t *set_number(apr_int64_t number, int is_set)
-{
-    return is_set ? json_integer(number) : NULL;
-}
-
-/* The entry with so many bytes of the file name. */
-static json_t *entry_json(const tus_entry_t *entry, const char *owner, apr_size_t filename,
-                          apr_pool_t *p)
-{
-    /* clang-format off */
-    return json_pack("{s:i, s:s, s:o*, s:o*, s:o*, s:o*, s:o*, s:o*, s:o*}",
-                     "v", ENTRY_VERSION,
-                     "id", entry->id,
-                     "size", set_number(entry->size, entry->size >= 0),
-                     "created", set_number(entry->created, entry->created > 0),
-                     "finished", set_number(entry->finished, entry->finished > 0),
-                     "partial", entry->is_partial ? json_true() : NULL,
-                     "final", entry->is_final ? json_true() : NULL,
-                     "owner", owner ? text_json(owner, strlen(owner), p) : NULL,
-                     "filename", filename ? text_json(entry->filename, filename, p) : NULL);
-    /* clang-format on */
-}
-
-apr_status_t tus_entry_format(const tus_entry_t *entry, const char **json, apr_size_t *len,
-                              apr_pool_t *p)
-{
-    const char *owner = entry->owner;
-    apr_size_t filename = entry->filename ? clip(entry->filename, ENTRY_TEXT_MAX) : 0;
-
-    if (!tus_id_is_valid(entry->id)) {
-        return TUS_EDAMAGED;
-    }
-    if (owner && strlen(owner) > ENTRY_TEXT_MAX) {
-        owner = NULL;
-    }
-    /* Escapes can make six bytes of one, so a strange name or a long id may take more cuts. */
-    while (dump(entry_json(entry, owner, filename, p), ENTRY_MAX, json, len, p) != APR_SUCCESS) {
-        if (filename > 0) {
-            filename = clip(entry->filename, filename / 2);
-        }
-        else if (owner) {
-            owner = NULL;
-        }
-        else {
-            return TUS_EDAMAGED;
-        }
-    }
-    return APR_SUCCESS;
-}
-
-void tus_entry_of_record(tus_entry_t *entry, const tus_record_t *record, apr_pool_t *p)
-{
-    const tus_pair_t *filename = tus_metadata_get(record->pairs, "filename");
-
-    entry->id = record->id;
-    entry->size = record->size;
-    entry->created = record->created;
-    entry->finished = record->finished;
-    entry->is_partial = record->is_partial;
-    entry->is_final = record->is_final;
-    entry->owner = record->owner;
-    entry->filename = NULL;
-    if (filename && *filename->value) {
-        entry->filename = apr_pstrmemdup(p, filename->value, clip(filename->value, ENTRY_TEXT_MAX));
-    }
+    return tus_json_dump(root, TUS_RECORD_MAX, json, len, p);
 }

@@ -37,7 +37,8 @@ static const char *escape(const char *text, apr_pool_t *p)
 static int read_text(const char **text, const char *field, apr_pool_t *p)
 {
     *text = strcmp(field, UNSAID) == 0 ? NULL : apr_punescape_url(p, field, NULL, NULL, 0);
-    return *text || strcmp(field, UNSAID) == 0;
+    /* Written again, a word like that would be none. */
+    return *text ? strcmp(*text, UNSAID) != 0 : strcmp(field, UNSAID) == 0;
 }
 
 static int read_number(apr_uint64_t *number, const char *field)
@@ -103,7 +104,7 @@ static apr_status_t read_file(const char *path, char **text, apr_size_t *len, ap
     apr_finfo_t finfo;
     apr_status_t rv = apr_file_open(&file, path, APR_FOPEN_READ, APR_FPROT_OS_DEFAULT, p);
 
-    *text = NULL;
+    *text = apr_pstrdup(p, "");
     *len = 0;
     if (rv != APR_SUCCESS) {
         return APR_STATUS_IS_ENOENT(rv) ? APR_SUCCESS : rv;

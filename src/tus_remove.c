@@ -8,40 +8,107 @@
 
 #include <apr_strings.h>
 
-const tus_error_t *tus_terminate(tus_upload_t *upload)
+apr_status_t tus_remove(tus_upload_t *upload)
 {
     const tus_core_t *core = upload->core;
+    const tus_meta_provider_t *meta = core->meta->provider;
     const char *id = upload->record->id;
-    apr_status_t rv = core->meta->provider->note(core->meta, id, TUS_NOTE_CHANGE);
+    apr_status_t rv = meta->note(core->meta, id, TUS_NOTE_CHANGE);
 
     if (rv == APR_SUCCESS) {
-        rv = core->store->provider->remove(core->store, id);
+        rv = core->store->provider->remove(core->store, upload->record);
     }
     if (rv == APR_SUCCESS) {
-        rv = core->meta->provider->remove(core->meta, id);
+        rv = meta->remove(core->meta, id);
+    }
+    return rv == APR_SUCCESS ? tus_remove_notes(core, id) : rv;
+}
+
+apr_status_t tus_remove_notes(const tus_core_t *core, const char *id)
+{
+    const tus_meta_provider_t *meta = core->meta->provider;
+    apr_status_t rv = meta->unmark(core->meta, id);
+
+    if (rv == APR_SUCCESS) {
+        rv = meta->note_synced(core->meta, id, 0);
+    }
+    return rv == APR_SUCCESS ? meta->unlink(core->meta, id) : rv;
+}
+
+static const tus_error_t *remove_and_tell(tus_upload_t *upload)
+{
+    const tus_core_t *core = upload->core;
+    apr_status_t rv = tus_remove(upload);
+
+    if (rv == APR_SUCCESS) {
+        core->events->post_terminate(core->baton, upload);
     }
     tus_upload_release(upload);
     if (rv != APR_SUCCESS) {
-        return tus_error_system(upload->pool, rv, "cannot remove upload %s", id);
+        return tus_error_system(upload->pool, rv, "cannot remove upload %s", upload->record->id);
     }
+    return NULL;
+}
+
+/* Asked once, though it judges twice: on arrival where another holds the upload, and held. */
+static const tus_error_t *ask(void *baton, const tus_upload_t *upload)
+{
+    int *asked = baton;
+    tus_upload_t copy = *upload;
+
+    if (*asked) {
+        return NULL;
+    }
+    *asked = 1;
+    return upload->core->events->pre_terminate(upload->core->baton, &copy);
+}
+
+const tus_error_t *tus_terminate(tus_upload_t **upload, const tus_core_t *core, const char *id,
+                                 apr_pool_t *p)
+{
+    int asked = 0;
+    const tus_error_t *error = tus_upload_hold_to_end(upload, core, id, ask, &asked, p);
+
+    return error ? error : remove_and_tell(*upload);
+}
+
+const tus_error_t *tus_stop(tus_upload_t *upload)
+{
+    if (upload->core->store->provider->remove) {
+        return remove_and_tell(upload);
+    }
+    tus_upload_release(upload);
     return NULL;
 }
 
 /* ---- settling ------------------------------------------------------------ */
 
-/*
- * A record of ours whose data is gone before it was finished is what a
- * termination left that was cut short.
- */
-static tus_settled_e settle_recorded(const tus_core_t *core, const tus_record_t *record)
-{
-    apr_off_t size;
-    apr_time_t modified;
-    apr_status_t rv = core->store->provider->size(core->store, record, &size, &modified);
+typedef struct settling_t {
+    const tus_core_t *core;
+    apr_time_t *expires;
+    apr_off_t stored; /* bytes of the upload looked at last */
+} settling_t;
 
-    if (APR_STATUS_IS_ENOENT(rv) && record->ours && !record->finished) {
+/* Notes of one that was would be taken for those of the next of that id. */
+static tus_settled_e settle_gone(const tus_core_t *core, const char *id)
+{
+    return tus_remove_notes(core, id) == APR_SUCCESS ? TUS_SETTLED_GONE : TUS_SETTLED_CARRY;
+}
+
+/*
+ * A record of ours whose data is gone before it was finished or expired is what
+ * a termination left that was cut short.
+ */
+static tus_settled_e settle_recorded(settling_t *settling, const tus_record_t *record)
+{
+    const tus_core_t *core = settling->core;
+    apr_time_t modified;
+    apr_status_t rv =
+        core->store->provider->size(core->store, record, &settling->stored, &modified);
+
+    if (APR_STATUS_IS_ENOENT(rv) && record->ours && !record->finished && !record->expired) {
         rv = core->meta->provider->remove(core->meta, record->id);
-        return rv == APR_SUCCESS ? TUS_SETTLED_GONE : TUS_SETTLED_CARRY;
+        return rv == APR_SUCCESS ? settle_gone(core, record->id) : TUS_SETTLED_CARRY;
     }
     return rv == APR_SUCCESS || rv == TUS_EREFUSED || APR_STATUS_IS_ENOENT(rv) ? TUS_SETTLED_KEEP
                                                                                : TUS_SETTLED_CARRY;
@@ -58,20 +125,21 @@ static apr_status_t confirm(const tus_core_t *core, const tus_record_t *record, 
         return rv;
     }
     rv = store->fence ? store->fence(writer) : APR_SUCCESS;
-    store->close(writer, 1);
+    store->close(writer);
     return rv;
 }
 
-static tus_settled_e settle_held(const tus_core_t *core, const char *id, int created,
+static tus_settled_e settle_held(settling_t *settling, const char *id, int created,
                                  tus_record_t **record, apr_pool_t *p)
 {
+    const tus_core_t *core = settling->core;
     apr_status_t rv = core->meta->provider->get(core->meta, id, record, p);
 
     if (rv == APR_SUCCESS) {
         if (created && APR_STATUS_IS_EAGAIN(confirm(core, *record, p))) {
             return TUS_SETTLED_CARRY; /* another server's request holds it */
         }
-        return settle_recorded(core, *record);
+        return settle_recorded(settling, *record);
     }
     if (rv == TUS_EDAMAGED || rv == TUS_EREFUSED) {
         return TUS_SETTLED_GONE; /* whose fault it was reads it in the log of a request */
@@ -82,13 +150,58 @@ static tus_settled_e settle_held(const tus_core_t *core, const char *id, int cre
     if (created && core->store->provider->discard(core->store, id) != APR_SUCCESS) {
         return TUS_SETTLED_CARRY;
     }
-    return TUS_SETTLED_GONE;
+    return settle_gone(core, id);
+}
+
+static void note_expiry(const settling_t *settling, const tus_record_t *record)
+{
+    apr_time_t at = (record->expired ? record->expired : record->created) + record->expire;
+
+    if (!record->expire || record->finished) {
+        return;
+    }
+    if (!*settling->expires || at < *settling->expires) {
+        *settling->expires = at;
+    }
+}
+
+static int finish(const tus_core_t *core, const char *id, apr_pool_t *p)
+{
+    tus_upload_t *upload;
+
+    if (!tus_upload_try(&upload, core, id, p)) {
+        return 0;
+    }
+    if (upload->writer && tus_commit_has_all(upload) && !tus_commit_is_finished(upload)) {
+        tus_commit_finish(upload);
+    }
+    tus_upload_release(upload);
+    return upload->finished_now;
+}
+
+/* Where the request died that should have done it; what fails is told to who asks with HEAD. */
+static void complete(const settling_t *settling, const tus_record_t *record, apr_pool_t *p)
+{
+    const tus_core_t *core = settling->core;
+    int finished = record->finished != 0;
+
+    if (record->is_final && !finished) {
+        tus_join_try(core, record->id, p);
+        return;
+    }
+    if (record->ours && !finished && settling->stored == record->size) {
+        finished = finish(core, record->id, p);
+    }
+    if (record->is_partial && finished) {
+        tus_join_waiting(core, record->id, p);
+    }
 }
 
 static tus_settled_e settle(void *baton, const char *id, int created, tus_record_t **record,
                             apr_pool_t *p)
 {
-    const tus_core_t *core = baton;
+    settling_t *settling = baton;
+    const tus_core_t *core = settling->core;
     tus_lock_t *lock;
     tus_settled_e settled;
 
@@ -97,12 +210,19 @@ static tus_settled_e settle(void *baton, const char *id, int created, tus_record
         != APR_SUCCESS) {
         return TUS_SETTLED_CARRY;
     }
-    settled = settle_held(core, id, created, record, p);
+    settled = settle_held(settling, id, created, record, p);
     core->locks->provider->release(lock);
+    if (settled == TUS_SETTLED_KEEP) {
+        note_expiry(settling, *record);
+        complete(settling, *record, p);
+    }
     return settled;
 }
 
-apr_status_t tus_settle(const tus_core_t *core, apr_interval_time_t budget, apr_pool_t *p)
+apr_status_t tus_settle(const tus_core_t *core, apr_interval_time_t budget, apr_time_t *expires,
+                        apr_pool_t *p)
 {
-    return core->meta->provider->fold(core->meta, settle, (void *)core, budget, core->cancel, p);
+    settling_t settling = { .core = core, .expires = expires };
+
+    return core->meta->provider->fold(core->meta, settle, &settling, budget, core->cancel, p);
 }

@@ -2,7 +2,7 @@
 
 /*
  * What all children and all generations of children share: the lock table, its
- * mutex and the mutex of the metadata index.
+ * mutex, the mutex of the metadata index, and the counters.
  *
  * They are made once, in the process pool, and found again after a graceful
  * restart: a mutex of the new generation's own would not exclude the old one,
@@ -42,7 +42,11 @@ typedef struct retained_t {
 
 #define RETAINED_KEY "mod_tus-shared-" APR_STRINGIFY(TUS_LOCK_SHM_LAYOUT)
 
+/* The counters' memory, which another layout does not share. */
+#define METRICS_KEY "mod_tus-metrics-" APR_STRINGIFY(TUS_METRICS_LAYOUT)
+
 static retained_t *retained;
+static apr_shm_t **metrics; /* retained too */
 static tus_locks_t *locks;
 static tus_state_t *state;
 static const char *state_why;
@@ -99,17 +103,55 @@ static apr_status_t make_table(apr_pool_t *p)
     return tus_lock_shm_init(base, size, entries, processes);
 }
 
+/* A POSIX semaphore stays taken when its holder is killed: every upload would wait for ever. */
+static apr_status_t make_mutex(apr_global_mutex_t **mutex, const char *name, server_rec *s)
+{
+    apr_status_t rv = ap_global_mutex_create(mutex, NULL, name, NULL, s, s->process->pool, 0);
+
+    return rv == APR_SUCCESS && apr_global_mutex_mech(*mutex) == APR_LOCK_POSIXSEM ? APR_ENOTIMPL
+                                                                                   : rv;
+}
+
 static apr_status_t make_retained(server_rec *s)
 {
-    apr_pool_t *p = s->process->pool;
     apr_status_t rv;
 
     retained = ap_retained_data_create(RETAINED_KEY, sizeof(*retained));
-    rv = ap_global_mutex_create(&retained->lock_mutex, NULL, LOCK_MUTEX, NULL, s, p, 0);
+    rv = make_mutex(&retained->lock_mutex, LOCK_MUTEX, s);
     if (rv == APR_SUCCESS) {
-        rv = ap_global_mutex_create(&retained->meta_mutex, NULL, META_MUTEX, NULL, s, p, 0);
+        rv = make_mutex(&retained->meta_mutex, META_MUTEX, s);
     }
-    return rv == APR_SUCCESS ? make_table(p) : rv;
+    return rv == APR_SUCCESS ? make_table(s->process->pool) : rv;
+}
+
+/* Zeroed. The pool's end, not the module's, takes it away. */
+static apr_status_t make_metrics(apr_pool_t *p)
+{
+    apr_size_t size = tus_metrics_size();
+    apr_shm_t *shm;
+    apr_status_t rv = apr_shm_create(&shm, size, NULL, p);
+
+    if (rv == APR_SUCCESS) {
+        memset(apr_shm_baseaddr_get(shm), 0, size);
+        metrics = ap_retained_data_create(METRICS_KEY, sizeof(*metrics));
+        *metrics = shm;
+    }
+    return rv;
+}
+
+/* Uploads do not need them, so the server starts without, should it come to that. */
+static void open_metrics(server_rec *s)
+{
+    apr_status_t rv = APR_SUCCESS;
+
+    metrics = ap_retained_data_get(METRICS_KEY);
+    if (!metrics) {
+        rv = make_metrics(s->process->pool);
+    }
+    if (rv != APR_SUCCESS) {
+        ap_log_error(APLOG_MARK, APLOG_WARNING, rv, s,
+                     "cannot make shared memory for the counters; there are no metrics");
+    }
 }
 
 /* Ours: made a moment ago, or with a registry in it. Whatever else is there stays as it is. */
@@ -156,11 +198,19 @@ int tus_shared_open(server_rec *s)
         ap_log_error(APLOG_MARK, APLOG_WARNING, rv, s,
                      "TusStateDir %s cannot be made; uploads will be refused until it can be", dir);
     }
+    open_metrics(s);
     retained = ap_retained_data_get(RETAINED_KEY);
     if (retained) {
         return OK;
     }
     rv = make_retained(s);
+    if (rv == APR_ENOTIMPL) {
+        ap_log_error(APLOG_MARK, APLOG_CRIT, 0, s,
+                     "Mutex posixsem cannot be used for " LOCK_MUTEX " and " META_MUTEX
+                     ": it does not recover when a process is killed that holds it. Say:"
+                     " Mutex pthread " LOCK_MUTEX ", and the same for " META_MUTEX);
+        return HTTP_INTERNAL_SERVER_ERROR;
+    }
     if (rv != APR_SUCCESS) {
         ap_log_error(APLOG_MARK, APLOG_CRIT, rv, s,
                      "cannot make mod_tus's shared memory and mutexes (see the Mutex directive"
@@ -211,6 +261,7 @@ void tus_shared_attach(apr_pool_t *pchild, server_rec *s)
 {
     apr_status_t rv = attach_table(pchild);
 
+    tus_metrics_open(metrics ? apr_shm_baseaddr_get(*metrics) : NULL);
     if (rv != APR_SUCCESS) {
         ap_log_error(APLOG_MARK, APLOG_CRIT, rv, s, "cannot attach to mod_tus's lock table");
         return;

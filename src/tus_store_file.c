@@ -2,7 +2,8 @@
 
 /*
  * The data store "file": STORE/ID has the bytes and nothing else, so the offset
- * of an upload is the size of its file.
+ * of an upload is the size of its file. A record can name another place for it
+ * in the store; ID.info lies at the id all the same.
  *
  * A data file is born with the sticky bit, which says nothing to the system but
  * tells us that no record stands for it yet: a file like that, whose id is in
@@ -24,14 +25,14 @@ typedef struct file_store_t {
     tus_store_t base;
     int dir;
     const char *path; /* absolute, as configured */
-    apr_fileperms_t mode;
+    apr_fileperms_t file_mode, dir_mode;
 } file_store_t;
 
 struct tus_writer_t {
     file_store_t *store;
-    const char *name; /* beneath the store */
+    const char *id;
+    const char *name; /* of the data, beneath the store */
     int fd;           /* -1 once closed */
-    apr_off_t size;   /* when the fence went up; -1 before */
 };
 
 static file_store_t *of(tus_store_t *store)
@@ -47,69 +48,11 @@ static apr_status_t close_fd(void *fd)
 
 /* ---- opening ------------------------------------------------------------- */
 
-static apr_status_t open_place(const tus_place_t *place, int *dir)
-{
-    struct stat st;
-    apr_status_t rv;
-    int root;
-
-    if (!place->root) {
-        return tus_beneath_dir(-1, place->path, dir);
-    }
-    rv = tus_beneath_dir(-1, place->root, &root);
-    if (rv != APR_SUCCESS) {
-        return rv;
-    }
-    if (place->root_inode
-        && (fstat(root, &st) != 0 || st.st_dev != place->root_device
-            || st.st_ino != place->root_inode)) {
-        close(root);
-        return TUS_EREFUSED;
-    }
-    if (strcmp(place->path, ".") == 0) {
-        *dir = root;
-        return APR_SUCCESS;
-    }
-    rv = tus_beneath_dir(root, place->path, dir);
-    close(root);
-    return rv;
-}
-
-static const char *place_path(const tus_place_t *place, apr_pool_t *p)
-{
-    if (!place->root) {
-        return place->path;
-    }
-    if (strcmp(place->path, ".") == 0) {
-        return place->root;
-    }
-    return apr_pstrcat(p, place->root, "/", place->path, NULL);
-}
-
-/* Without a "/" at the end, and none doubled where the root had one. */
-static const char *tidy_path(const char *path, apr_pool_t *p)
-{
-    char *tidy = apr_pstrdup(p, path);
-    char *out = tidy;
-
-    for (const char *in = path; *in; in++) {
-        if (*in != '/' || out == tidy || out[-1] != '/') {
-            *out++ = *in;
-        }
-    }
-    if (out > tidy + 1 && out[-1] == '/') {
-        out--;
-    }
-    *out = '\0';
-    return tidy;
-}
-
-static apr_status_t file_open(tus_store_t **result, const tus_place_t *place, apr_fileperms_t mode,
-                              apr_pool_t *p)
+static apr_status_t file_open(tus_store_t **result, const tus_place_t *place, apr_pool_t *p)
 {
     file_store_t *store = apr_pcalloc(p, sizeof(*store));
     struct stat st;
-    apr_status_t rv = open_place(place, &store->dir);
+    apr_status_t rv = tus_locate_dir(place, &store->dir);
 
     if (rv != APR_SUCCESS) {
         return rv;
@@ -122,8 +65,9 @@ static apr_status_t file_open(tus_store_t **result, const tus_place_t *place, ap
     store->base.identity.device = st.st_dev;
     store->base.identity.inode = st.st_ino;
     store->base.identity.owner = st.st_uid;
-    store->path = tidy_path(place_path(place, p), p);
-    store->mode = mode;
+    store->path = tus_locate_path(place, p);
+    store->file_mode = place->file_mode;
+    store->dir_mode = place->dir_mode;
     *result = &store->base;
     return APR_SUCCESS;
 }
@@ -154,6 +98,39 @@ static apr_status_t file_info_dir(tus_store_t *store, apr_os_file_t *dir)
     return APR_SUCCESS;
 }
 
+/* ---- names --------------------------------------------------------------- */
+
+/* A file where a directory is looked for: there is nothing beneath it. */
+static apr_status_t find(apr_status_t rv)
+{
+    return APR_STATUS_IS_ENOTDIR(rv) ? APR_ENOENT : rv;
+}
+
+static apr_status_t open_data(tus_store_t *store, const tus_record_t *record, int flags,
+                              const char **name, int *fd)
+{
+    apr_status_t rv = tus_storage_name(record, name);
+
+    return rv == APR_SUCCESS ? find(tus_beneath_open(of(store)->dir, *name, flags, 0, fd)) : rv;
+}
+
+static apr_status_t file_locate(tus_store_t *store, tus_record_t *record, apr_pool_t *p)
+{
+    const char *dir = of(store)->path, *name;
+    apr_status_t rv = tus_storage_name(record, &name);
+
+    if (rv != APR_SUCCESS) {
+        return rv;
+    }
+    if (strcmp(dir, "/") == 0) {
+        dir = "";
+    }
+    record->storage_type = "filestore";
+    record->storage_path = apr_pstrcat(p, dir, "/", name, NULL);
+    record->storage_info_path = apr_pstrcat(p, dir, "/", record->id, ".info", NULL);
+    return APR_SUCCESS;
+}
+
 /* ---- writing ------------------------------------------------------------- */
 
 static apr_status_t close_writer(void *baton)
@@ -167,14 +144,15 @@ static apr_status_t close_writer(void *baton)
     return APR_SUCCESS;
 }
 
-static tus_writer_t *make_writer(file_store_t *store, const char *name, int fd, apr_pool_t *p)
+static tus_writer_t *make_writer(file_store_t *store, const char *id, const char *name, int fd,
+                                 apr_pool_t *p)
 {
     tus_writer_t *writer = apr_pcalloc(p, sizeof(*writer));
 
     writer->store = store;
-    writer->name = name;
+    writer->id = apr_pstrdup(p, id);
+    writer->name = apr_pstrdup(p, name);
     writer->fd = fd;
-    writer->size = -1;
     apr_pool_cleanup_register(p, writer, close_writer, apr_pool_cleanup_null);
     return writer;
 }
@@ -195,28 +173,26 @@ static apr_status_t fence(tus_writer_t *writer, struct stat *mine)
     if (fstat(writer->fd, mine) != 0) {
         return errno;
     }
-    rv = tus_beneath_stat(writer->store->dir, writer->name, &named);
+    rv = find(tus_beneath_stat(writer->store->dir, writer->name, &named));
     if (rv != APR_SUCCESS) {
         return rv;
     }
-    if (mine->st_dev != named.st_dev || mine->st_ino != named.st_ino) {
-        return APR_ENOENT;
-    }
-    writer->size = mine->st_size;
-    return APR_SUCCESS;
+    return mine->st_dev == named.st_dev && mine->st_ino == named.st_ino ? APR_SUCCESS : APR_ENOENT;
 }
 
 static apr_status_t file_confirm(tus_writer_t *writer)
 {
-    return tus_beneath_chmod(writer->fd, writer->store->mode);
+    apr_status_t rv = tus_claim_end(writer->store->dir, writer->id, writer->name);
+
+    return rv == APR_SUCCESS ? tus_beneath_chmod(writer->fd, writer->store->file_mode) : rv;
 }
 
 /* Its maker may live in another server, whose lock table we do not see: the fence tells. */
-static apr_status_t file_discard(tus_store_t *store, const char *id)
+static apr_status_t discard(file_store_t *store, const char *name)
 {
     struct stat st;
     int fd;
-    apr_status_t rv = tus_beneath_open(of(store)->dir, id, O_RDWR, 0, &fd);
+    apr_status_t rv = find(tus_beneath_open(store->dir, name, O_RDWR, 0, &fd));
 
     if (APR_STATUS_IS_ENOENT(rv)) {
         return APR_SUCCESS;
@@ -228,57 +204,75 @@ static apr_status_t file_discard(tus_store_t *store, const char *id)
         rv = errno;
     }
     else if (st.st_mode & S_ISVTX && st.st_nlink == 1) { /* still the one of that name */
-        rv = tus_beneath_remove(of(store)->dir, id);
+        rv = tus_beneath_remove(store->dir, name);
     }
     close(fd);
     return rv;
 }
 
-static apr_status_t file_create(tus_store_t *base, tus_record_t *record, tus_writer_t **writer,
-                                apr_pool_t *p)
+static apr_status_t file_discard(tus_store_t *store, const char *id)
+{
+    char name[APR_PATH_MAX];
+    apr_status_t rv = find(tus_claim_name(of(store)->dir, id, name));
+
+    if (rv == APR_SUCCESS) {
+        rv = discard(of(store), name);
+    }
+    if (rv == APR_SUCCESS) {
+        rv = tus_claim_end(of(store)->dir, id, name);
+    }
+    return APR_STATUS_IS_ENOENT(rv) ? APR_SUCCESS : rv;
+}
+
+static apr_status_t file_create(tus_store_t *base, const tus_record_t *record,
+                                tus_writer_t **writer, apr_pool_t *p)
 {
     file_store_t *store = of(base);
+    const char *name;
     struct stat st;
     int fd;
-    apr_status_t rv = tus_beneath_open(store->dir, record->id, O_RDWR | O_CREAT,
-                                       store->mode | APR_FPROT_WSTICKY, &fd);
+    apr_status_t rv = tus_storage_name(record, &name);
 
+    if (rv == APR_SUCCESS) {
+        rv = tus_claim(store->dir, record->id, name, store->file_mode | APR_FPROT_WSTICKY,
+                       store->dir_mode, &fd);
+    }
     if (rv != APR_SUCCESS) {
         return rv;
     }
-    *writer = make_writer(store, record->id, fd, p);
+    *writer = make_writer(store, record->id, name, fd, p);
     rv = fence(*writer, &st); /* whoever tidies up may have been quicker */
     if (rv != APR_SUCCESS) {
         close_writer(*writer);
         file_discard(base, record->id);
-        return rv;
-    }
-    record->storage_type = "filestore";
-    record->storage_path = apr_pstrcat(p, store->path, "/", record->id, NULL);
-    record->storage_info_path = apr_pstrcat(p, record->storage_path, ".info", NULL);
-    return APR_SUCCESS;
-}
-
-static apr_status_t file_resume(tus_store_t *base, const tus_record_t *record,
-                                tus_writer_t **writer, apr_pool_t *p)
-{
-    file_store_t *store = of(base);
-    int fd;
-    apr_status_t rv = tus_beneath_open(store->dir, record->id, O_RDWR, 0, &fd);
-
-    if (rv == APR_SUCCESS) {
-        *writer = make_writer(store, record->id, fd, p);
     }
     return rv;
 }
 
+static apr_status_t file_resume(tus_store_t *store, const tus_record_t *record,
+                                tus_writer_t **writer, apr_pool_t *p)
+{
+    const char *name;
+    int fd;
+    apr_status_t rv = open_data(store, record, O_RDWR, &name, &fd);
+
+    if (rv == APR_SUCCESS) {
+        *writer = make_writer(of(store), record->id, name, fd, p);
+    }
+    return rv;
+}
+
+/* The maker of data that has a record may have died before it could confirm it. */
 static apr_status_t file_fence(tus_writer_t *writer)
 {
     struct stat st;
     apr_status_t rv = fence(writer, &st);
 
-    if (rv == APR_SUCCESS && st.st_mode & S_ISVTX /* its maker died before it could confirm */
-        && fchmod(writer->fd, st.st_mode & ACCESSPERMS) != 0) {
+    if (rv != APR_SUCCESS || !(st.st_mode & S_ISVTX)) {
+        return rv;
+    }
+    rv = tus_claim_end(writer->store->dir, writer->id, writer->name);
+    if (rv == APR_SUCCESS && fchmod(writer->fd, st.st_mode & ACCESSPERMS) != 0) {
         rv = errno;
     }
     return rv;
@@ -312,17 +306,75 @@ static apr_status_t file_flush(tus_writer_t *writer)
     return fdatasync(writer->fd) == 0 ? APR_SUCCESS : errno;
 }
 
-static apr_status_t file_close(tus_writer_t *writer, int keep)
+static void file_write_back(tus_writer_t *writer, apr_off_t offset, apr_off_t len)
+{
+    sync_file_range(writer->fd, offset, len, SYNC_FILE_RANGE_WRITE);
+}
+
+static apr_status_t file_close(tus_writer_t *writer)
+{
+    return close_writer(writer);
+}
+
+static apr_status_t file_truncate(tus_writer_t *writer, apr_off_t size)
+{
+    struct stat st;
+
+    if (fstat(writer->fd, &st) != 0) {
+        return errno;
+    }
+    if (size < 0 || size > st.st_size) {
+        return APR_EINVAL;
+    }
+    return ftruncate(writer->fd, size) == 0 ? APR_SUCCESS : errno;
+}
+
+/* ---- joining ------------------------------------------------------------- */
+
+static apr_status_t check_size(int fd, apr_off_t size)
+{
+    struct stat st;
+
+    if (fstat(fd, &st) != 0) {
+        return errno;
+    }
+    return st.st_size == size ? APR_SUCCESS : TUS_EDAMAGED;
+}
+
+/* Nobody is kept from the part meanwhile: what came of it is seen afterwards. */
+static apr_status_t append_part(tus_writer_t *writer, const tus_record_t *part,
+                                const tus_cancel_t *cancel)
+{
+    const char *name;
+    struct stat st;
+    int fd;
+    apr_status_t rv = open_data(&writer->store->base, part, O_RDONLY, &name, &fd);
+
+    if (rv != APR_SUCCESS) {
+        return rv;
+    }
+    rv = check_size(fd, part->size);
+    if (rv == APR_SUCCESS && fstat(writer->fd, &st) != 0) {
+        rv = errno;
+    }
+    if (rv == APR_SUCCESS) {
+        rv = tus_copy(fd, writer->fd, st.st_size, part->size, cancel);
+    }
+    if (rv == APR_SUCCESS) {
+        rv = check_size(fd, part->size);
+    }
+    close(fd);
+    return rv;
+}
+
+static apr_status_t file_concat(tus_writer_t *writer, const apr_array_header_t *parts,
+                                const tus_cancel_t *cancel)
 {
     apr_status_t rv = APR_SUCCESS;
 
-    if (writer->fd < 0) {
-        return APR_SUCCESS;
+    for (int i = 0; i < parts->nelts && rv == APR_SUCCESS; i++) {
+        rv = append_part(writer, APR_ARRAY_IDX(parts, i, const tus_record_t *), cancel);
     }
-    if (!keep && writer->size >= 0 && ftruncate(writer->fd, writer->size) != 0) {
-        rv = errno;
-    }
-    close_writer(writer);
     return rv;
 }
 
@@ -332,8 +384,12 @@ static apr_status_t file_size(tus_store_t *store, const tus_record_t *record, ap
                               apr_time_t *modified)
 {
     struct stat st;
-    apr_status_t rv = tus_beneath_stat(of(store)->dir, record->id, &st);
+    const char *name;
+    apr_status_t rv = tus_storage_name(record, &name);
 
+    if (rv == APR_SUCCESS) {
+        rv = find(tus_beneath_stat(of(store)->dir, name, &st));
+    }
     if (rv == APR_SUCCESS) {
         *size = st.st_size;
         *modified = modified_at(&st);
@@ -345,8 +401,9 @@ static apr_status_t file_size(tus_store_t *store, const tus_record_t *record, ap
 static apr_status_t file_read(tus_store_t *store, const tus_record_t *record, apr_int32_t flags,
                               apr_file_t **file, apr_finfo_t *finfo, apr_pool_t *p)
 {
+    const char *name;
     int fd;
-    apr_status_t rv = tus_beneath_open(of(store)->dir, record->id, O_RDONLY, 0, &fd);
+    apr_status_t rv = open_data(store, record, O_RDONLY, &name, &fd);
 
     if (rv != APR_SUCCESS) {
         return rv;
@@ -357,24 +414,39 @@ static apr_status_t file_read(tus_store_t *store, const tus_record_t *record, ap
     return rv == APR_SUCCESS ? apr_file_info_get(finfo, APR_FINFO_NORM, *file) : rv;
 }
 
-static apr_status_t file_remove(tus_store_t *store, const char *id)
+static apr_status_t file_remove(tus_store_t *store, const tus_record_t *record)
 {
-    return tus_beneath_remove(of(store)->dir, id);
+    const char *name;
+    apr_status_t rv = tus_storage_name(record, &name);
+
+    if (rv == APR_SUCCESS) {
+        rv = find(tus_beneath_remove(of(store)->dir, name));
+    }
+    if (rv == APR_SUCCESS) {
+        rv = tus_claim_end(of(store)->dir, record->id, name);
+    }
+    return APR_STATUS_IS_ENOENT(rv) ? APR_SUCCESS : rv;
 }
 
-const tus_store_provider_t tus_store_file = { .name = "file",
-                                              .open = file_open,
-                                              .path = file_path,
-                                              .info_dir = file_info_dir,
-                                              .create = file_create,
-                                              .confirm = file_confirm,
-                                              .discard = file_discard,
-                                              .resume = file_resume,
-                                              .fence = file_fence,
-                                              .written = file_written,
-                                              .write = file_write,
-                                              .flush = file_flush,
-                                              .close = file_close,
-                                              .size = file_size,
-                                              .read = file_read,
-                                              .remove = file_remove };
+const tus_store_provider_t tus_store_file = {
+    .name = "file",
+    .open = file_open,
+    .path = file_path,
+    .info_dir = file_info_dir,
+    .create = file_create,
+    .locate = file_locate,
+    .confirm = file_confirm,
+    .discard = file_discard,
+    .resume = file_resume,
+    .fence = file_fence,
+    .written = file_written,
+    .write = file_write,
+    .flush = file_flush,
+    .write_back = file_write_back,
+    .close = file_close,
+    .truncate = file_truncate,
+    .concat = file_concat,
+    .size = file_size,
+    .read = file_read,
+    .remove = file_remove,
+};

@@ -41,6 +41,9 @@ static const tus_error_t *load_record(tus_upload_t *upload, const char *id)
     return NULL;
 }
 
+/* Without TusExpire a finished upload whose data was taken away is remembered so long. */
+#define REMEMBER (24 * 3600 * APR_USEC_PER_SEC)
+
 /* The size of the data is the offset, or tells that somebody else has been at it. */
 static const tus_error_t *check_offset(tus_upload_t *upload)
 {
@@ -60,24 +63,44 @@ static const tus_error_t *check_offset(tus_upload_t *upload)
  * is complete all the same, else a client that missed the last answer would send
  * everything once more.
  */
-static const tus_error_t *load_size(tus_upload_t *upload)
+static const tus_error_t *without_data(tus_upload_t *upload)
 {
-    tus_store_t *store = upload->core->store;
     const tus_record_t *record = upload->record;
-    apr_status_t rv = store->provider->size(store, record, &upload->offset, &upload->modified);
+    apr_interval_time_t remember = record->expire ? record->expire : REMEMBER;
 
-    if (rv == APR_SUCCESS) {
-        return check_offset(upload);
-    }
-    if (!APR_STATUS_IS_ENOENT(rv)) {
-        return unusable("data", record->id, rv, upload->pool);
-    }
-    if (!record->ours || !record->finished) {
+    if (!record->ours || !record->finished || upload->core->now() - record->finished >= remember) {
         return not_found(upload->pool);
     }
     upload->offset = record->size;
     upload->modified = record->finished;
     return NULL;
+}
+
+static const tus_error_t *load_size(tus_upload_t *upload)
+{
+    tus_store_t *store = upload->core->store;
+    const tus_record_t *record = upload->record;
+    const tus_error_t *error;
+    apr_off_t size;
+    apr_status_t rv = store->provider->size(store, record, &size, &upload->modified);
+
+    if (APR_STATUS_IS_ENOENT(rv)) {
+        return without_data(upload);
+    }
+    if (rv != APR_SUCCESS) {
+        return unusable("data", record->id, rv, upload->pool);
+    }
+    error = tus_chunk_count(upload, size);
+    if (!error) {
+        error = tus_proof_count(upload);
+    }
+    if (!error) {
+        error = check_offset(upload);
+    }
+    if (record->is_final && !tus_commit_is_finished(upload)) {
+        upload->offset = 0; /* what a join has done so far is nobody's business */
+    }
+    return error;
 }
 
 static tus_upload_t *make_upload(const tus_core_t *core, apr_pool_t *p)
@@ -93,7 +116,13 @@ static const tus_error_t *find(tus_upload_t *upload, const char *id)
 {
     const tus_error_t *error = load_record(upload, id);
 
-    return error ? error : load_size(upload);
+    if (!error && !upload->record->expired) {
+        error = load_size(upload);
+    }
+    if (!error && tus_expire_is_over(upload)) {
+        error = tus_expire_error(upload);
+    }
+    return error;
 }
 
 const tus_error_t *tus_upload_find(tus_upload_t **result, const tus_core_t *core, const char *id,
@@ -106,9 +135,17 @@ const tus_error_t *tus_upload_find(tus_upload_t **result, const tus_core_t *core
     return find(*result, id);
 }
 
+static void close_writer(tus_upload_t *upload)
+{
+    if (upload->writer) {
+        upload->core->store->provider->close(upload->writer);
+        upload->writer = NULL;
+    }
+}
+
 /* ---- holding ------------------------------------------------------------- */
 
-static const tus_error_t *locked(const tus_core_t *core, apr_status_t rv, apr_pool_t *p)
+const tus_error_t *tus_upload_locked(const tus_core_t *core, apr_status_t rv, apr_pool_t *p)
 {
     if (APR_STATUS_IS_TIMEUP(rv) || APR_STATUS_IS_EBUSY(rv)) {
         return tus_error(p, TUS_ERR_UPLOAD_LOCKED,
@@ -169,7 +206,7 @@ static const tus_error_t *open_writer(tus_upload_t *upload, apr_time_t deadline)
         return not_found(upload->pool);
     }
     if (APR_STATUS_IS_TIMEUP(rv) || APR_STATUS_IS_EINTR(rv)) {
-        return locked(upload->core, rv, upload->pool);
+        return tus_upload_locked(upload->core, rv, upload->pool);
     }
     if (rv != APR_SUCCESS) {
         return unusable("data", record->id, rv, upload->pool);
@@ -178,6 +215,19 @@ static const tus_error_t *open_writer(tus_upload_t *upload, apr_time_t deadline)
 }
 
 /* The record is read again once the fence is up: what was read before may be history. */
+static const tus_error_t *open_fenced(tus_upload_t *upload, const char *id, apr_time_t deadline)
+{
+    const tus_error_t *error = open_writer(upload, deadline);
+
+    if (!error) {
+        error = load_record(upload, id);
+    }
+    if (!error) {
+        error = tus_proof_recover(upload);
+    }
+    return error ? error : tus_chunk_recover(upload);
+}
+
 static const tus_error_t *open_held(tus_upload_t *upload, const char *id, apr_time_t deadline)
 {
     const tus_error_t *error = find(upload, id);
@@ -185,18 +235,14 @@ static const tus_error_t *open_held(tus_upload_t *upload, const char *id, apr_ti
     if (error || tus_commit_is_finished(upload)) {
         return error;
     }
-    error = open_writer(upload, deadline);
-    if (error) {
-        return error;
-    }
-    error = load_record(upload, id);
-    if (error) {
-        return error;
-    }
-    if (upload->offset == upload->record->size && !tus_commit_is_finished(upload)) {
-        return tus_commit_finish(upload);
-    }
-    return NULL;
+    return open_fenced(upload, id, deadline);
+}
+
+static const tus_error_t *finish(tus_upload_t *upload)
+{
+    int is_due = upload->writer && tus_commit_has_all(upload) && !tus_commit_is_finished(upload);
+
+    return is_due ? tus_commit_finish(upload) : NULL;
 }
 
 static apr_status_t acquire(tus_upload_t *upload, const char *id, apr_time_t deadline)
@@ -219,8 +265,8 @@ static const tus_error_t *judge_arrival(tus_upload_t *upload, const char *id, tu
     return judge(baton, upload);
 }
 
-static const tus_error_t *hold(tus_upload_t *upload, const char *id, tus_judge_fn judge,
-                               void *baton)
+static const tus_error_t *hold(tus_upload_t *upload, const char *id, int is_to_end,
+                               tus_judge_fn judge, void *baton)
 {
     const tus_core_t *core = upload->core;
     apr_time_t deadline = core->now() + core->lock_timeout;
@@ -235,17 +281,20 @@ static const tus_error_t *hold(tus_upload_t *upload, const char *id, tus_judge_f
         rv = acquire(upload, id, deadline);
     }
     if (rv != APR_SUCCESS) {
-        return locked(core, rv, upload->pool);
+        return tus_upload_locked(core, rv, upload->pool);
     }
     error = open_held(upload, id, deadline);
+    if (!error && !is_to_end) {
+        error = finish(upload);
+    }
     if (error || !judge) {
         return error;
     }
     return judge(baton, upload);
 }
 
-const tus_error_t *tus_upload_hold(tus_upload_t **result, const tus_core_t *core, const char *id,
-                                   tus_judge_fn judge, void *baton, apr_pool_t *p)
+static const tus_error_t *hold_new(tus_upload_t **result, const tus_core_t *core, const char *id,
+                                   int is_to_end, tus_judge_fn judge, void *baton, apr_pool_t *p)
 {
     tus_upload_t *upload = make_upload(core, p);
     const tus_error_t *error;
@@ -254,11 +303,66 @@ const tus_error_t *tus_upload_hold(tus_upload_t **result, const tus_core_t *core
     if (!tus_id_is_valid(id)) {
         return not_found(p);
     }
-    error = hold(upload, id, judge, baton);
+    error = hold(upload, id, is_to_end, judge, baton);
     if (error) {
         tus_upload_release(upload);
     }
     return error;
+}
+
+const tus_error_t *tus_upload_hold(tus_upload_t **upload, const tus_core_t *core, const char *id,
+                                   tus_judge_fn judge, void *baton, apr_pool_t *p)
+{
+    return hold_new(upload, core, id, 0, judge, baton, p);
+}
+
+const tus_error_t *tus_upload_hold_to_end(tus_upload_t **upload, const tus_core_t *core,
+                                          const char *id, tus_judge_fn judge, void *baton,
+                                          apr_pool_t *p)
+{
+    return hold_new(upload, core, id, 1, judge, baton, p);
+}
+
+static int open_tried(tus_upload_t *upload, const char *id)
+{
+    const tus_error_t *error;
+
+    if (load_record(upload, id)) {
+        return 0;
+    }
+    if (upload->record->finished) {
+        return 1;
+    }
+    error = open_fenced(upload, id, 0);
+    if (error && error->err == TUS_ERR_UPLOAD_NOT_FOUND) {
+        close_writer(upload);
+        return 1;
+    }
+    return !error;
+}
+
+int tus_upload_try(tus_upload_t **result, const tus_core_t *core, const char *id, apr_pool_t *p)
+{
+    tus_upload_t *upload = make_upload(core, p);
+
+    *result = upload;
+    if (!tus_id_is_valid(id) || acquire(upload, id, 0) != APR_SUCCESS) {
+        return 0;
+    }
+    if (open_tried(upload, id)) {
+        return 1;
+    }
+    tus_upload_release(upload);
+    return 0;
+}
+
+/* A final that waits or joins is nobody's to hold; where the joining request died, we go on. */
+static const tus_error_t *inspect_final(tus_upload_t **result, const tus_core_t *core,
+                                        const char *id, apr_pool_t *p)
+{
+    const tus_error_t *error = tus_join_try(core, id, p);
+
+    return error ? error : tus_upload_find(result, core, id, p);
 }
 
 const tus_error_t *tus_upload_inspect(tus_upload_t **result, const tus_core_t *core, const char *id,
@@ -269,6 +373,9 @@ const tus_error_t *tus_upload_inspect(tus_upload_t **result, const tus_core_t *c
     if (error || tus_commit_is_finished(*result)) {
         return error;
     }
+    if ((*result)->record->is_final) {
+        return inspect_final(result, core, id, p);
+    }
     error = tus_upload_hold(result, core, id, NULL, NULL, p);
     tus_upload_release(*result);
     return error;
@@ -276,10 +383,7 @@ const tus_error_t *tus_upload_inspect(tus_upload_t **result, const tus_core_t *c
 
 void tus_upload_release(tus_upload_t *upload)
 {
-    if (upload->writer) {
-        upload->core->store->provider->close(upload->writer, 1);
-        upload->writer = NULL;
-    }
+    close_writer(upload);
     if (upload->lock) {
         upload->core->locks->provider->release(upload->lock);
         upload->lock = NULL;

@@ -2,62 +2,32 @@
 
 /*
  * The protocol tus 1.0: headers in, a deed, headers out. What is said in
- * quotation marks is the protocol's text.
+ * quotation marks is the protocol's text. POST and PATCH have files of their
+ * own, as they bring bytes.
  */
 #include "tus_httpd.h"
 
+#include <apr_date.h>
 #include <apr_strings.h>
-
-#include <http_core.h>
-#include <http_protocol.h>
 
 #include <string.h>
 
-/* ---- a request's parts --------------------------------------------------- */
+/* ---- what the methods share ---------------------------------------------- */
 
-static const char *header_in(const request_rec *r, const char *name)
+const char *tus_v1_field(const request_rec *r, const char *name)
 {
     return apr_table_get(r->headers_in, name);
 }
 
-/* The length of the body, -1 where only its end will tell. HTTP_IN judges both headers. */
-static apr_off_t body_length(const request_rec *r)
+const tus_error_t *tus_v1_check_media_type(const request_rec *r)
 {
-    const char *value = header_in(r, "Content-Length");
-    apr_off_t length;
-
-    if (header_in(r, "Transfer-Encoding")) {
-        return -1;
-    }
-    if (!value) {
-        return r->connection->master && ap_request_has_body((request_rec *)r) ? -1 : 0;
-    }
-    return tus_header_integer(value, &length) == APR_SUCCESS ? length : -1;
-}
-
-static const tus_error_t *check_media_type(const request_rec *r)
-{
-    if (tus_header_is_media_type(header_in(r, "Content-Type"), TUS_MEDIA_TYPE)) {
+    if (tus_header_is_media_type(tus_v1_field(r, "Content-Type"), TUS_MEDIA_TYPE)) {
         return NULL;
     }
     return tus_error(r->pool, TUS_ERR_INVALID_CONTENT_TYPE, NULL);
 }
 
-static const tus_error_t *check_body_limit(const request_rec *r, apr_off_t length)
-{
-    apr_off_t limit = tus_amend_limit(r);
-
-    if (!limit || length <= limit) {
-        return NULL;
-    }
-    return tus_error(r->pool, TUS_ERR_MAX_SIZE_EXCEEDED,
-                     "the request has more than the %" APR_OFF_T_FMT
-                     " bytes that LimitRequestBody allows",
-                     limit);
-}
-
-/* "Upload-Length ... MUST be a non-negative integer" */
-static const tus_error_t *parse_length(const request_rec *r, const tus_core_t *core,
+const tus_error_t *tus_v1_parse_length(const request_rec *r, const tus_core_t *core,
                                        const char *value, apr_off_t *length)
 {
     if (tus_header_integer(value, length) != APR_SUCCESS) {
@@ -72,310 +42,125 @@ static const tus_error_t *parse_length(const request_rec *r, const tus_core_t *c
     return NULL;
 }
 
-/* ---- a request's story in the log ---------------------------------------- */
+/* "MUST be included in every PATCH response if the upload is going to expire" */
+static void announce_expiry(request_rec *r, const tus_upload_t *upload)
+{
+    apr_time_t at = tus_expire_at(upload);
+    char *date;
 
-static void note_upload(request_rec *r, const tus_upload_t *upload)
+    if (at) {
+        date = apr_palloc(r->pool, APR_RFC822_DATE_LEN);
+        apr_rfc822_date(date, at);
+        tus_answer_header(r, "Upload-Expires", date);
+    }
+}
+
+void tus_v1_note(request_rec *r, const tus_upload_t *upload)
 {
     apr_table_setn(r->notes, "tus-id", upload->record->id);
     apr_table_setn(r->notes, "tus-offset", apr_off_t_toa(r->pool, upload->offset));
+    announce_expiry(r, upload);
 }
 
-static void log_created(request_rec *r, const tus_upload_t *upload)
+/* The part is finished and its client is told so, whatever becomes of the final. */
+static void join_waiting(request_rec *r, const tus_upload_t *part)
 {
-    const tus_record_t *record = upload->record;
-    const char *size =
-        record->size == TUS_SIZE_UNKNOWN ? "deferred" : apr_off_t_toa(r->pool, record->size);
+    const tus_error_t *error = tus_join_waiting(part->core, part->record->id, r->pool);
 
-    ap_log_rerror(APLOG_MARK, APLOG_INFO, 0, r, "UploadCreated id=%s size=%s", record->id, size);
-}
+    if (error) {
+        const char *reason = tus_error_reason(error->rv);
 
-static void log_ended(request_rec *r, const tus_upload_t *upload, const char *reason)
-{
-    const tus_record_t *record = upload->record;
-
-    if (upload->finished_now) {
-        ap_log_rerror(APLOG_MARK, APLOG_INFO, 0, r, "UploadFinished id=%s size=%" APR_OFF_T_FMT,
-                      record->id, record->size);
-    }
-    else if (reason) {
-        ap_log_rerror(APLOG_MARK, APLOG_INFO, 0, r,
-                      "UploadInterrupted id=%s offset=%" APR_OFF_T_FMT " reason=%s", record->id,
-                      upload->offset, reason);
+        ap_log_rerror(APLOG_MARK, APLOG_ERR, reason ? APR_SUCCESS : error->rv, r,
+                      "an upload that waited for part %s cannot be joined: %s%s%s",
+                      part->record->id, error->detail ? error->detail : error->message,
+                      reason ? ": " : "", reason ? reason : "");
     }
 }
 
-/* ---- receiving ----------------------------------------------------------- */
-
-static const char *reason_of(tus_body_e state)
+void tus_v1_release(request_rec *r, tus_upload_t *upload)
 {
-    switch (state) {
-    case TUS_BODY_ASKED:
-        return "taken-over";
-    case TUS_BODY_TIMEOUT:
-        return "timeout";
-    case TUS_BODY_INCOMPLETE:
-        return "client-gone";
-    case TUS_BODY_ANSWERED:
-        return "bad-body";
-    case TUS_BODY_REFUSED:
-        return "not-stored";
-    case TUS_BODY_DONE:
-    case TUS_BODY_AGAIN:
-        break;
+    tus_upload_release(upload);
+    if (upload->finished_now && upload->record->is_partial) {
+        join_waiting(r, upload);
     }
-    return NULL;
-}
-
-/* What ended the body early; the bytes that arrived are stored in each case. */
-static const tus_error_t *error_of(request_rec *r, const tus_body_t *body, tus_body_e state)
-{
-    switch (state) {
-    case TUS_BODY_TIMEOUT:
-        return tus_error(r->pool, TUS_ERR_READ_TIMEOUT, NULL);
-    case TUS_BODY_ASKED:
-        return tus_error(r->pool, TUS_ERR_UPLOAD_INTERRUPTED, NULL);
-    case TUS_BODY_INCOMPLETE:
-        return tus_error(r->pool, TUS_ERR_UPLOAD_INTERRUPTED,
-                         "the request ended before its body did; what arrived is kept");
-    case TUS_BODY_REFUSED:
-        return body->error;
-    default:
-        return NULL;
-    }
-}
-
-/*
- * Receives the body into a held upload and settles what arrived. The first
- * error counts: that the rest could not be settled either is no news then.
- */
-static const tus_error_t *receive(request_rec *r, tus_upload_t *upload, tus_body_t *body,
-                                  tus_body_e *state)
-{
-    const tus_error_t *error, *settled;
-
-    tus_body_init(body, r, upload);
-    *state = tus_body_receive(body);
-    error = error_of(r, body, *state);
-    settled = tus_append_end(upload);
-    log_ended(r, upload, reason_of(*state));
-    note_upload(r, upload);
-    if (*state != TUS_BODY_DONE) {
-        r->connection->keepalive = AP_CONN_CLOSE; /* the rest of the body is not awaited */
-    }
-    return error ? error : settled;
 }
 
 /* ---- OPTIONS ------------------------------------------------------------- */
 
 static int handle_options(request_rec *r, const tus_request_t *request)
 {
-    apr_off_t max_size = tus_config_max_size(request->settings);
+    const tus_settings_t *settings = request->settings;
+    apr_off_t max_size = tus_config_max_size(settings);
 
     tus_answer_header(r, "Tus-Version", TUS_VERSION);
-    tus_answer_header(r, "Tus-Extension",
-                      tus_endpoint_extensions(request->settings->store.provider, r->pool));
+    if (request->offers) {
+        tus_answer_header(r, "Tus-Extension", tus_endpoint_extensions(request->offers, r->pool));
+    }
+    if (request->offers & TUS_EXT_CHECKSUM) {
+        tus_answer_header(r, "Tus-Checksum-Algorithm",
+                          tus_checksum_names(settings->checksums, r->pool));
+    }
     if (max_size) {
         tus_answer_header(r, "Tus-Max-Size", apr_off_t_toa(r->pool, max_size));
     }
     return tus_answer_empty(r, HTTP_OK);
 }
 
-/* ---- POST ---------------------------------------------------------------- */
+/* ---- HEAD, GET, DELETE --------------------------------------------------- */
 
-/* "The request MUST include one of": Upload-Length, or Upload-Defer-Length: 1. */
-static const tus_error_t *parse_size(const request_rec *r, const tus_core_t *core, apr_off_t *size)
+/* As received; of another server's final all that is known is what it was made of. */
+static const char *concat_of(const request_rec *r, const tus_request_t *request,
+                             const tus_record_t *record)
 {
-    const char *length = header_in(r, "Upload-Length");
-    const char *defer = header_in(r, "Upload-Defer-Length");
+    apr_array_header_t *urls;
 
-    if (length && defer) {
-        return tus_error(r->pool, TUS_ERR_AMBIGUOUS_UPLOAD_LENGTH, NULL);
+    if (record->concat || !record->is_final || !record->parts) {
+        return record->concat || !record->is_partial ? record->concat : "partial";
     }
-    if (!defer) {
-        return parse_length(r, core, length, size);
+    if (record->parts->nelts > TUS_CONCAT_MAX) {
+        return NULL;
     }
-    if (strcmp(defer, "1") != 0) {
-        return tus_error(r->pool, TUS_ERR_INVALID_UPLOAD_LENGTH_DEFER, NULL);
+    urls = apr_array_make(r->pool, record->parts->nelts, sizeof(const char *));
+    for (int i = 0; i < record->parts->nelts; i++) {
+        APR_ARRAY_PUSH(urls, const char *) = apr_pstrcat(
+            r->pool, request->base, APR_ARRAY_IDX(record->parts, i, const char *), NULL);
     }
-    *size = TUS_SIZE_UNKNOWN;
-    return NULL;
+    return apr_pstrcat(r->pool, "final;", apr_array_pstrcat(r->pool, urls, ' '), NULL);
 }
 
-static const tus_error_t *parse_creation(const request_rec *r, const tus_core_t *core,
-                                         apr_off_t length, tus_creation_t *creation)
+static const char *metadata_of(const request_rec *r, const tus_record_t *record)
 {
-    const tus_error_t *error = parse_size(r, core, &creation->size);
-
-    if (error) {
-        return error;
-    }
-    creation->metadata = header_in(r, "Upload-Metadata");
-    error = tus_metadata_parse(creation->metadata, &creation->pairs, r->pool);
-    if (error || length == 0) {
-        return error;
-    }
-    error = check_media_type(r);
-    if (error) {
-        return error;
-    }
-    if (creation->size != TUS_SIZE_UNKNOWN && length > creation->size) {
-        return tus_error(r->pool, TUS_ERR_UPLOAD_SIZE_EXCEEDED, NULL);
-    }
-    creation->whole = length == creation->size;
-    return check_body_limit(r, length);
+    return record->metadata ? record->metadata : tus_metadata_format(record->pairs, r->pool);
 }
 
-static int answer_created(request_rec *r, const tus_request_t *request, const tus_upload_t *upload,
-                          int with_offset)
+/* Of a final that waits or joins there is no offset to go on from. */
+static void set_progress(request_rec *r, const tus_upload_t *upload)
 {
-    const char *location = apr_pstrcat(r->pool, request->base, upload->record->id, NULL);
+    const tus_record_t *record = upload->record;
+    int is_waiting = record->is_final && !tus_commit_is_finished(upload);
+    apr_off_t size = is_waiting ? tus_join_length(upload->core, record, r->pool) : record->size;
 
-    apr_table_setn(r->headers_out, "Location", location);
-    if (with_offset) {
+    if (!is_waiting) {
         tus_answer_header(r, "Upload-Offset", apr_off_t_toa(r->pool, upload->offset));
     }
-    return tus_answer_empty(r, HTTP_CREATED);
+    if (size != TUS_SIZE_UNKNOWN) {
+        tus_answer_header(r, "Upload-Length", apr_off_t_toa(r->pool, size));
+    }
+    else if (!is_waiting) {
+        tus_answer_header(r, "Upload-Defer-Length", "1");
+    }
 }
 
-/*
- * A client whose creating request ends early, but who can still read, is told
- * of the upload: it goes on from the offset instead of starting over.
- */
-static int create_with_data(request_rec *r, const tus_request_t *request, tus_upload_t *upload)
+static void set_if_any(request_rec *r, const char *name, const char *value)
 {
-    tus_body_t body;
-    tus_body_e state;
-    const tus_error_t *error = receive(r, upload, &body, &state);
-
-    if (state == TUS_BODY_ANSWERED) {
-        tus_create_undo(upload);
-        return body.http_status;
+    if (value) {
+        tus_answer_header(r, name, value);
     }
-    if (error && (state == TUS_BODY_REFUSED || state == TUS_BODY_DONE)) {
-        tus_create_undo(upload);
-        return tus_answer_error(r, error);
-    }
-    tus_upload_release(upload);
-    return answer_created(r, request, upload, 1);
 }
-
-static int handle_post(request_rec *r, const tus_request_t *request, const tus_core_t *core)
-{
-    apr_off_t length = body_length(r);
-    tus_creation_t creation = { 0 };
-    tus_upload_t *upload;
-    const tus_error_t *error = parse_creation(r, core, length, &creation);
-
-    if (!error) {
-        creation.owner = r->user;
-        error = tus_create(&upload, core, &creation, r->pool);
-    }
-    if (error) {
-        return tus_answer_error(r, error);
-    }
-    log_created(r, upload);
-    if (length != 0 && !tus_commit_is_finished(upload)) {
-        return create_with_data(r, request, upload);
-    }
-    tus_upload_release(upload);
-    log_ended(r, upload, NULL);
-    note_upload(r, upload);
-    return answer_created(r, request, upload, 0);
-}
-
-/* ---- PATCH --------------------------------------------------------------- */
-
-typedef struct patch_t {
-    request_rec *r;
-    apr_off_t offset;       /* Upload-Offset */
-    apr_off_t body;         /* bytes that come, -1 if unknown */
-    const char *has_length; /* Upload-Length, or NULL */
-    apr_off_t length;
-} patch_t;
-
-static const tus_error_t *parse_patch(patch_t *patch, const tus_core_t *core)
-{
-    const request_rec *r = patch->r;
-    const tus_error_t *error = check_media_type(r);
-
-    if (error) {
-        return error;
-    }
-    if (tus_header_integer(header_in(r, "Upload-Offset"), &patch->offset) != APR_SUCCESS) {
-        return tus_error(r->pool, TUS_ERR_INVALID_OFFSET, NULL);
-    }
-    patch->body = body_length(r);
-    patch->has_length = header_in(r, "Upload-Length");
-    if (patch->has_length) {
-        error = parse_length(r, core, patch->has_length, &patch->length);
-    }
-    return error ? error : check_body_limit(r, patch->body);
-}
-
-/*
- * "The Upload-Offset header's value MUST be equal to the current offset of the
- * resource": judged before anybody is interrupted for this request, and again
- * under the lock.
- */
-static const tus_error_t *judge_patch(void *baton, const tus_upload_t *upload)
-{
-    const patch_t *patch = baton;
-    apr_pool_t *p = patch->r->pool;
-    apr_off_t room = tus_append_room(upload);
-
-    if (upload->record->is_final) {
-        return tus_error(p, TUS_ERR_MODIFY_FINAL, NULL);
-    }
-    if (patch->offset != upload->offset) {
-        return tus_error(p, TUS_ERR_MISMATCHED_OFFSET, "the upload is at offset %" APR_OFF_T_FMT,
-                         upload->offset);
-    }
-    if (patch->has_length && upload->record->size == TUS_SIZE_UNKNOWN) {
-        room = patch->length - upload->offset;
-    }
-    if (patch->body > 0 && patch->body > room) {
-        return tus_error(p, TUS_ERR_UPLOAD_SIZE_EXCEEDED, NULL);
-    }
-    return NULL;
-}
-
-static int handle_patch(request_rec *r, const tus_request_t *request, const tus_core_t *core)
-{
-    patch_t patch = { .r = r };
-    tus_upload_t *upload;
-    tus_body_t body;
-    tus_body_e state = TUS_BODY_DONE;
-    const tus_error_t *error = parse_patch(&patch, core);
-
-    if (!error) {
-        error = tus_upload_hold(&upload, core, request->id, judge_patch, &patch, r->pool);
-    }
-    if (error) {
-        return tus_answer_error(r, error);
-    }
-    if (patch.has_length) {
-        error = tus_append_declare(upload, patch.length);
-    }
-    if (!error) {
-        error = receive(r, upload, &body, &state);
-    }
-    tus_upload_release(upload);
-    if (state == TUS_BODY_ANSWERED) {
-        return body.http_status;
-    }
-    if (error) {
-        return tus_answer_error(r, error);
-    }
-    tus_answer_header(r, "Upload-Offset", apr_off_t_toa(r->pool, upload->offset));
-    return tus_answer_empty(r, HTTP_NO_CONTENT);
-}
-
-/* ---- HEAD, GET, DELETE --------------------------------------------------- */
 
 static int handle_head(request_rec *r, const tus_request_t *request, const tus_core_t *core)
 {
     tus_upload_t *upload;
-    const tus_record_t *record;
     const tus_error_t *error = tus_upload_inspect(&upload, core, request->id, r->pool);
 
     /* "The Server MUST prevent the client and/or proxies from caching the response" */
@@ -383,24 +168,11 @@ static int handle_head(request_rec *r, const tus_request_t *request, const tus_c
     if (error) {
         return tus_answer_error(r, error);
     }
-    log_ended(r, upload, NULL);
-    note_upload(r, upload);
-    record = upload->record;
-    tus_answer_header(r, "Upload-Offset", apr_off_t_toa(r->pool, upload->offset));
-    if (record->size == TUS_SIZE_UNKNOWN) {
-        tus_answer_header(r, "Upload-Defer-Length", "1");
-    }
-    else {
-        tus_answer_header(r, "Upload-Length", apr_off_t_toa(r->pool, record->size));
-    }
-    if (record->metadata || record->pairs) {
-        const char *metadata =
-            record->metadata ? record->metadata : tus_metadata_format(record->pairs, r->pool);
-
-        if (metadata) {
-            tus_answer_header(r, "Upload-Metadata", metadata);
-        }
-    }
+    tus_v1_release(r, upload);
+    tus_v1_note(r, upload);
+    set_progress(r, upload);
+    set_if_any(r, "Upload-Concat", concat_of(r, request, upload->record));
+    set_if_any(r, "Upload-Metadata", metadata_of(r, upload->record));
     return tus_answer_empty(r, HTTP_OK);
 }
 
@@ -412,23 +184,20 @@ static int handle_get(request_rec *r, const tus_request_t *request, const tus_co
     if (error) {
         return tus_answer_error(r, error);
     }
-    note_upload(r, upload);
+    tus_v1_note(r, upload);
     return tus_download(r, upload);
 }
 
 static int handle_delete(request_rec *r, const tus_request_t *request, const tus_core_t *core)
 {
     tus_upload_t *upload;
-    const tus_error_t *error = tus_upload_hold(&upload, core, request->id, NULL, NULL, r->pool);
+    const tus_error_t *error = tus_terminate(&upload, core, request->id, r->pool);
 
-    if (!error) {
-        note_upload(r, upload);
-        error = tus_terminate(upload);
-    }
     if (error) {
         return tus_answer_error(r, error);
     }
-    ap_log_rerror(APLOG_MARK, APLOG_INFO, 0, r, "UploadTerminated id=%s", request->id);
+    apr_table_setn(r->notes, "tus-id", upload->record->id);
+    apr_table_setn(r->notes, "tus-offset", apr_off_t_toa(r->pool, upload->offset));
     return tus_answer_empty(r, HTTP_NO_CONTENT);
 }
 
@@ -444,25 +213,28 @@ typedef struct method_t {
 } method_t;
 
 static const method_t methods[] = {
-    { "POST", 0, 1, handle_post },   { "HEAD", 1, 1, handle_head },
-    { "PATCH", 1, 1, handle_patch }, { "DELETE", 1, 1, handle_delete },
+    { "POST", 0, 1, tus_v1_create },  { "HEAD", 1, 1, handle_head },
+    { "PATCH", 1, 1, tus_v1_append }, { "DELETE", 1, 1, handle_delete },
     { "GET", 1, 0, handle_get },
 };
 
 #define METHOD_COUNT (sizeof(methods) / sizeof(methods[0]))
 
-static int is_offered(const method_t *method, const tus_settings_t *settings)
+static int is_offered(const method_t *method, const tus_request_t *request)
 {
-    const tus_store_provider_t *store = settings->store.provider;
+    const tus_store_provider_t *store = request->settings->store.provider;
 
     if (!store) {
         return 1; /* the request will be told what is missing */
     }
+    if (method->deed == tus_v1_create) {
+        return (request->offers & TUS_EXT_CREATION) != 0;
+    }
     if (method->deed == handle_delete) {
-        return store->remove != NULL;
+        return (request->offers & TUS_EXT_TERMINATION) != 0;
     }
     if (method->deed == handle_get) {
-        return store->read != NULL;
+        return request->settings->download && store->read;
     }
     return 1;
 }
@@ -472,8 +244,7 @@ static int refuse_method(request_rec *r, const tus_request_t *request)
     const char *allow = "OPTIONS";
 
     for (apr_size_t i = 0; i < METHOD_COUNT; i++) {
-        if (methods[i].is_for_upload == (request->id != NULL)
-            && is_offered(&methods[i], request->settings)) {
+        if (methods[i].is_for_upload == (request->id != NULL) && is_offered(&methods[i], request)) {
             allow = apr_pstrcat(r->pool, allow, ", ", methods[i].name, NULL);
         }
     }
@@ -490,8 +261,7 @@ static const method_t *find_method(const request_rec *r, const tus_request_t *re
         const method_t *method = &methods[i];
 
         if (strcmp(r->method, method->name) == 0) {
-            return method->is_for_upload == (request->id != NULL)
-                           && is_offered(method, request->settings)
+            return method->is_for_upload == (request->id != NULL) && is_offered(method, request)
                        ? method
                        : NULL;
         }
@@ -502,28 +272,42 @@ static const method_t *find_method(const request_rec *r, const tus_request_t *re
 /* "If the version specified by the Client is not supported by the Server, ..." */
 static int speaks_version(const request_rec *r)
 {
-    const char *version = header_in(r, "Tus-Resumable");
+    const char *version = tus_v1_field(r, "Tus-Resumable");
 
     return version && strcmp(version, TUS_VERSION) == 0;
 }
 
+/* What is refused whatever the method. */
+static const tus_error_t *judge(request_rec *r, const tus_request_t *request,
+                                const method_t *method)
+{
+    const tus_error_t *error = tus_cors_judge(r, request->settings);
+
+    if (!error && method && method->needs_version && !speaks_version(r)) {
+        error = tus_error(r->pool, TUS_ERR_UNSUPPORTED_VERSION, NULL);
+    }
+    return error;
+}
+
 int tus_v1_handle(request_rec *r, const tus_request_t *request)
 {
-    const method_t *method;
+    int is_options = r->method_number == M_OPTIONS && !tus_override_is_refused(r);
+    const method_t *method = is_options ? NULL : find_method(r, request);
     tus_core_t *core;
     const tus_error_t *error;
 
-    if (r->method_number == M_OPTIONS && !tus_override_is_refused(r)) {
+    tus_metrics_request(r);
+    error = judge(r, request, method);
+    if (error) {
+        return tus_answer_error(r, error);
+    }
+    if (is_options) {
         return handle_options(r, request);
     }
-    method = find_method(r, request);
     if (!method) {
         return refuse_method(r, request);
     }
-    if (method->needs_version && !speaks_version(r)) {
-        return tus_answer_error(r, tus_error(r->pool, TUS_ERR_UNSUPPORTED_VERSION, NULL));
-    }
-    error = tus_endpoint_open(&core, request->settings, r->pool);
+    error = tus_endpoint_open(&core, r, request->settings);
     if (error) {
         return tus_answer_error(r, error);
     }

@@ -11,7 +11,8 @@
 
 #include "mod_tus.h"
 
-struct stat; /* sys/stat.h */
+struct stat;   /* sys/stat.h */
+struct json_t; /* jansson.h */
 
 /* ---- ring 1: errors (tus_error.c) ---------------------------------------- */
 
@@ -28,13 +29,23 @@ typedef enum {
     TUS_ERR_MISMATCHED_OFFSET,
     TUS_ERR_UPLOAD_SIZE_EXCEEDED,
     TUS_ERR_NOT_IMPLEMENTED,
+    TUS_ERR_UPLOAD_NOT_FINISHED,
+    TUS_ERR_INVALID_CONCAT,
+    TUS_ERR_CONCATENATION_UNSUPPORTED,
     TUS_ERR_MODIFY_FINAL,
     TUS_ERR_AMBIGUOUS_UPLOAD_LENGTH,
     TUS_ERR_INVALID_UPLOAD_LENGTH_DEFER,
     TUS_ERR_INVALID_METADATA,
+    TUS_ERR_INVALID_CHECKSUM,
+    TUS_ERR_UNSUPPORTED_CHECKSUM,
+    TUS_ERR_CHECKSUM_MISMATCH,
+    TUS_ERR_UPLOAD_STOPPED,
+    TUS_ERR_UPLOAD_REJECTED,
+    TUS_ERR_TERMINATION_REJECTED,
     TUS_ERR_UPLOAD_INTERRUPTED,
     TUS_ERR_READ_TIMEOUT,
     TUS_ERR_TOO_BUSY,
+    TUS_ERR_ORIGIN_NOT_ALLOWED,
     TUS_ERR_METHOD_NOT_ALLOWED,
     TUS_ERR_INSUFFICIENT_STORAGE,
     TUS_ERR_INTERNAL_SERVER_ERROR,
@@ -44,11 +55,12 @@ typedef enum {
 /** Why something was not done. Functions return NULL where all went well. */
 typedef struct tus_error_t {
     tus_err_e err;
-    const char *code;    /**< "ERR_..." */
-    int status;          /**< the HTTP status */
-    const char *message; /**< one sentence for the client */
-    apr_status_t rv;     /**< what the system said, or APR_SUCCESS */
-    const char *detail;  /**< one sentence for the log only, or NULL */
+    const char *code;         /**< "ERR_..." */
+    int status;               /**< the HTTP status */
+    const char *message;      /**< one sentence for the client */
+    apr_status_t rv;          /**< what the system said, or APR_SUCCESS */
+    const char *detail;       /**< one sentence for the log only, or NULL */
+    const tus_reply_t *reply; /**< what another module says to the client, or NULL */
 } tus_error_t;
 
 /**
@@ -68,6 +80,15 @@ const tus_error_t *tus_error(apr_pool_t *p, tus_err_e err, const char *format, .
 const tus_error_t *tus_error_system(apr_pool_t *p, apr_status_t rv, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
+/**
+ * An error that another module asked for: its status, body and headers, where it said any.
+ * @param reply kept
+ */
+const tus_error_t *tus_error_reply(apr_pool_t *p, tus_err_e err, const tus_reply_t *reply);
+
+/** The same error, allocated from p. */
+const tus_error_t *tus_error_copy(const tus_error_t *error, apr_pool_t *p);
+
 /** What TUS_EDAMAGED and TUS_EREFUSED mean, in words; NULL for the system's own statuses. */
 const char *tus_error_reason(apr_status_t rv);
 
@@ -75,6 +96,12 @@ const char *tus_error_reason(apr_status_t rv);
 
 /** The protocol version spoken. */
 #define TUS_VERSION "1.0.0"
+
+/** Characters of a token (RFC 9110, section 5.6.2), and those that are "unreserved" in a URL
+ *  (RFC 3986, section 2.3). */
+#define TUS_ALNUM "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
+#define TUS_TCHAR TUS_ALNUM "!#$%&'*+-.^_`|~"
+#define TUS_UNRESERVED TUS_ALNUM "-._~"
 
 /** The media type of PATCH bodies, and of creation-with-upload. */
 #define TUS_MEDIA_TYPE "application/offset+octet-stream"
@@ -88,6 +115,14 @@ apr_status_t tus_header_integer(const char *value, apr_off_t *number);
 
 /** Nonzero if the value is this media type, parameters aside, in any case. */
 int tus_header_is_media_type(const char *value, const char *type);
+
+/**
+ * Decodes Base64 (RFC 4648, section 4) to the letter: padded, without stray characters or bits.
+ * @param bytes allocated from p, with a NUL behind them
+ * @return APR_SUCCESS or APR_EINVAL
+ */
+apr_status_t tus_header_base64(const char *text, apr_size_t len, const char **bytes,
+                               apr_size_t *size, apr_pool_t *p);
 
 /* ---- ring 1: Upload-Metadata (tus_metadata.c) ---------------------------- */
 
@@ -107,6 +142,98 @@ const char *tus_metadata_format(const apr_array_header_t *pairs, apr_pool_t *p);
 /** The pair of that key, or NULL. */
 const tus_pair_t *tus_metadata_get(const apr_array_header_t *pairs, const char *key);
 
+/* ---- ring 1: Upload-Checksum and digests (tus_checksum.c) ----------------- */
+
+/** Algorithms, a bit each; tus_checksum.c has the table. */
+#define TUS_CHECKSUMS_ALL 0x3fU
+
+/** The bit of an algorithm, 0 for one that is unknown. Names are in lower case. */
+unsigned tus_checksum_named(const char *name);
+
+/** Those of the algorithms that this build of OpenSSL computes (FIPS mode has no md5). */
+unsigned tus_checksum_available(unsigned algorithms);
+
+/** Their names as Tus-Checksum-Algorithm has them, allocated from p. */
+const char *tus_checksum_names(unsigned algorithms, apr_pool_t *p);
+
+/** Upload-Checksum: an algorithm and what its digest should be. */
+typedef struct tus_checksum_t {
+    unsigned algorithm; /**< one bit */
+    const unsigned char *digest;
+    apr_size_t len;
+} tus_checksum_t;
+
+/**
+ * Parses Upload-Checksum: an algorithm, one space, the digest in Base64 (tus 1.0, Checksum).
+ * @param allowed the algorithms that are offered
+ * @param checksum filled from p
+ * @return NULL; TUS_ERR_UNSUPPORTED_CHECKSUM; or TUS_ERR_INVALID_CHECKSUM, also for a digest of
+ *         the wrong length
+ */
+const tus_error_t *tus_checksum_parse(const char *value, unsigned allowed, tus_checksum_t *checksum,
+                                      apr_pool_t *p);
+
+/** Digests of one stream of bytes, with one or more algorithms. */
+typedef struct tus_digest_t tus_digest_t;
+
+/**
+ * Begins to digest.
+ * @param algorithms one or more bits; each costs its own pass over the bytes
+ * @param p owns it
+ * @return APR_SUCCESS; APR_ENOTIMPL if one is not available
+ */
+apr_status_t tus_digest_begin(tus_digest_t **digest, unsigned algorithms, apr_pool_t *p);
+
+/** Digests more bytes. */
+apr_status_t tus_digest_update(tus_digest_t *digest, const char *data, apr_size_t len);
+
+/**
+ * Ends digesting; an algorithm is compared once.
+ * @param equal nonzero if the bytes are what the checksum says; compared in constant time
+ * @return APR_SUCCESS; APR_EINVAL for an algorithm that was not begun
+ */
+apr_status_t tus_digest_compare(tus_digest_t *digest, const tus_checksum_t *checksum, int *equal);
+
+/* ---- ring 1: Upload-Concat (tus_concat.c) --------------------------------- */
+
+/** More parts than this are refused. */
+#define TUS_CONCAT_MAX 10000
+
+/** Upload-Concat. */
+typedef struct tus_concat_t {
+    int is_partial;
+    int is_final;
+    apr_array_header_t *parts; /**< of const char *: ids, in their order; NULL for a partial */
+} tus_concat_t;
+
+/**
+ * Parses Upload-Concat (tus 1.0, Concatenation): "partial", or "final;" and URLs with a space
+ * between them. Of each URL only the path counts: it must lie below one of the bases. A relative
+ * one is resolved against the first base.
+ * @param bases of const char *: percent-encoded URL paths or URLs of the endpoint that end in "/"
+ * @param concat filled from p
+ * @return NULL, or TUS_ERR_INVALID_CONCAT with a sentence that names what is wrong
+ */
+const tus_error_t *tus_concat_parse(const char *value, const apr_array_header_t *bases,
+                                    tus_concat_t *concat, apr_pool_t *p);
+
+/* ---- ring 1: Forwarded and X-Forwarded-* (tus_forwarded.c) ---------------- */
+
+/** What a proxy says of the client's request; NULL where it says nothing that can be used. */
+typedef struct tus_forwarded_t {
+    const char *scheme; /**< "http" or "https" */
+    const char *host;   /**< with its port, if that is not the scheme's default */
+} tus_forwarded_t;
+
+/**
+ * Reads Forwarded (RFC 7239), and for what it does not say X-Forwarded-Proto and
+ * X-Forwarded-Host. The first element counts, the one nearest to the client. What is no http(s)
+ * scheme and no host (RFC 3986) is left out.
+ * @param scheme of this request, which decides on the default port where the proxy names none
+ */
+void tus_forwarded_parse(tus_forwarded_t *to, const char *forwarded, const char *proto,
+                         const char *host, const char *scheme, apr_pool_t *p);
+
 /* ---- ring 1: ids (tus_id.c) ---------------------------------------------- */
 
 /** A new id: 128 random bits as 32 hex digits, allocated from p. */
@@ -119,10 +246,54 @@ apr_status_t tus_id_make(const char **id, apr_pool_t *p);
  */
 int tus_id_is_valid(const char *id);
 
+/** Room for a key, with its NUL. */
+#define TUS_ID_KEY_SIZE 65
+
+/**
+ * A short name for a valid id, the same for the same id, that can be a file's: the id itself, or
+ * "~" and a hash for one that is long, has a "/" or starts with "~".
+ * @param key filled
+ * @return key
+ */
+const char *tus_id_key(const char *id, char key[TUS_ID_KEY_SIZE]);
+
+/* ---- ring 1: JSON (tus_json.c) ------------------------------------------- */
+
+/** A string of any bytes: like tusd, with U+FFFD for each byte that is not UTF-8. */
+struct json_t *tus_json_text(const char *text, apr_size_t len, apr_pool_t *p);
+
+/**
+ * Writes into p, and drops the JSON.
+ * @param root may be NULL
+ * @return APR_SUCCESS; APR_EINVAL if there is none, or more than max bytes
+ */
+apr_status_t tus_json_dump(struct json_t *root, apr_size_t max, const char **json, apr_size_t *len,
+                           apr_pool_t *p);
+
+/*
+ * Members as they are read. Each takes the member, NULL if it is absent, and returns nonzero if
+ * it is as it should be.
+ */
+
+/** A string without NUL; *text is NULL if it is absent, or null, which is no string in Go. */
+int tus_json_string(const char **text, const struct json_t *json, apr_pool_t *p);
+
+/** An id, which must be there. */
+int tus_json_id(const char **id, const struct json_t *json, apr_pool_t *p);
+
+/** *flag is 0 if it is absent. */
+int tus_json_boolean(int *flag, const struct json_t *json);
+
+/** An integer from 0 to 2^63-1, which must be there. */
+int tus_json_number(apr_int64_t *number, const struct json_t *json);
+
 /* ---- ring 1: the record and its JSON (tus_record.c) ---------------------- */
 
 /** An ID.info larger than this is refused unread. */
 #define TUS_RECORD_MAX (1024 * 1024)
+
+/** The longest `expire`, some 31 years. Up to here its microseconds can be written as seconds. */
+#define TUS_EXPIRE_MAX (APR_INT64_C(999999999) * APR_USEC_PER_SEC)
 
 /**
  * Reads ID.info: tusd's JSON, ours under "ModTus".
@@ -134,13 +305,17 @@ apr_status_t tus_record_parse(tus_record_t **record, const char *json, apr_size_
 /**
  * The JSON of a record. A metadata value that is not UTF-8 has U+FFFD in its place.
  * @return APR_SUCCESS; APR_EINVAL for what could not be read back: a bad id, a
- *         record of ours without `created`, or more than TUS_RECORD_MAX
+ *         record of ours without `created`, an `expire` of more than TUS_EXPIRE_MAX, or more
+ *         than TUS_RECORD_MAX bytes
  */
 apr_status_t tus_record_format(const tus_record_t *record, const char **json, apr_size_t *len,
                                apr_pool_t *p);
 
+/* ---- ring 1: an entry of the index and its JSON (tus_entry.c) ------------- */
+
 /**
- * An entry of the index as JSON, under 900 bytes, and back.
+ * An entry of the index as JSON, under 900 bytes, and back. Of an id of up to 64 bytes it has
+ * 234 bytes at most without owner and filename, which are left out or cut where they do not fit.
  * @return APR_SUCCESS or TUS_EDAMAGED
  */
 apr_status_t tus_entry_parse(tus_entry_t *entry, const char *json, apr_size_t len, apr_pool_t *p);
@@ -149,6 +324,23 @@ apr_status_t tus_entry_format(const tus_entry_t *entry, const char **json, apr_s
 
 /** What the index keeps of a record; strings are shared with it. */
 void tus_entry_of_record(tus_entry_t *entry, const tus_record_t *record, apr_pool_t *p);
+
+/* ---- ring 1: where a record says that its data lies (tus_storage.c) ------- */
+
+/**
+ * The name of the data beneath its store. The store may have been moved since
+ * Storage was written, so Path is read relative to where InfoPath says that the
+ * store was: InfoPath without "/ID.info", or beneath the store if InfoPath is
+ * "ID.info". Without InfoPath a Path that ends in "/" and the id is the id, as old
+ * versions of tusd wrote it, and another relative one lies beneath the store.
+ * @param name the id where the record says nothing else; part of the record
+ * @return APR_SUCCESS; TUS_EREFUSED if it leads out of the store, has a segment that is empty,
+ *         `.`, `..`, hidden, or longer than a file system takes, or that ends in `.info`
+ */
+apr_status_t tus_storage_name(const tus_record_t *record, const char **name);
+
+/** A short mark of such a name, the same for the same name, for sets of them; allocated from p. */
+const char *tus_storage_mark(const char *name, apr_pool_t *p);
 
 /* ---- ring 1: what a download is called (tus_disposition.c) --------------- */
 
@@ -193,11 +385,23 @@ apr_status_t tus_beneath_dir(int dir, const char *path, int *fd);
  */
 apr_status_t tus_beneath_open(int dir, const char *path, int flags, apr_fileperms_t mode, int *fd);
 
+/**
+ * Opens a directory, made where it is missing: then it is in its parent on stable storage.
+ * @param name one segment
+ * @param mode for a new one, exactly, whatever the umask; a setgid bit that it has from its
+ *        parent stays
+ * @return as tus_beneath_dir()
+ */
+apr_status_t tus_beneath_mkdir(int dir, const char *name, apr_fileperms_t mode, int *fd);
+
 /** Permissions exactly as these; APR_FPROT_WSTICKY among them. */
 apr_status_t tus_beneath_chmod(int fd, apr_fileperms_t mode);
 
 /** What such a file is, without opening it; the same refusals. */
 apr_status_t tus_beneath_stat(int dir, const char *path, struct stat *st);
+
+/** The text of a symbolic link, which is not followed. @return APR_EINVAL if it is none */
+apr_status_t tus_beneath_readlink(int dir, const char *path, char text[APR_PATH_MAX]);
 
 /** Removes a file; APR_SUCCESS, also when there was none. */
 apr_status_t tus_beneath_remove(int dir, const char *path);
@@ -205,6 +409,50 @@ apr_status_t tus_beneath_remove(int dir, const char *path);
 /** Writes all bytes at the offset, through interruptions; `done` counts also on failure. */
 apr_status_t tus_beneath_write(int fd, apr_off_t offset, const char *data, apr_size_t len,
                                apr_size_t *done);
+
+/* ---- ring 2: where a store lies (tus_locate.c) ----------------------------- */
+
+/**
+ * Opens the directory of a store as a handle. Close it with close().
+ * @return APR_SUCCESS; TUS_EREFUSED where `place` does not hold; or what the system said
+ */
+apr_status_t tus_locate_dir(const tus_place_t *place, int *dir);
+
+/** Its path as `place` has it, without a slash at the end or doubled ones. */
+const char *tus_locate_path(const tus_place_t *place, apr_pool_t *p);
+
+/* ---- ring 2: the place of a new upload (tus_claim.c) ---------------------- */
+
+/**
+ * Makes the file of a new upload's data, and the directories above it and above
+ * its ID.info that are missing. Where it gets another name than the id, that is
+ * on stable storage on return, and written at the id until tus_claim_end().
+ * @param dir of the store, where ID.info lies too
+ * @param name beneath the store: the id, or another
+ * @return APR_SUCCESS with the file opened for reading and writing; APR_EEXIST if the id or the
+ *         name is in use, is a directory, or lies beneath another upload's; TUS_EREFUSED; or
+ *         what the system said
+ */
+apr_status_t tus_claim(int dir, const char *id, const char *name, apr_fileperms_t file_mode,
+                       apr_fileperms_t dir_mode, int *fd);
+
+/** The name that an id was claimed for and that is written there, or the id. */
+apr_status_t tus_claim_name(int dir, const char *id, char name[APR_PATH_MAX]);
+
+/** Ends a claim; from then on only the record says where the data lies. Idempotent. */
+apr_status_t tus_claim_end(int dir, const char *id, const char *name);
+
+/* ---- ring 2: copying between files (tus_copy.c) --------------------------- */
+
+/**
+ * Copies bytes from the start of one file into another, sharing blocks where the file system can:
+ * where the offset is a multiple of its block size, and `len` too or all that there is.
+ * @param cancel asked every few MiB that are copied; may be NULL
+ * @return APR_SUCCESS; TUS_EDAMAGED if there are less; APR_EINTR if cancelled; or what the
+ *         system said
+ */
+apr_status_t tus_copy(int from, int to, apr_off_t offset, apr_off_t len,
+                      const tus_cancel_t *cancel);
 
 /* ---- ring 2: the state directory (tus_state.c) --------------------------- */
 
@@ -280,6 +528,52 @@ apr_status_t tus_journal_read(int fd, apr_off_t *offset, apr_array_header_t **no
  * lines that are noted meanwhile wait for the next call.
  */
 apr_status_t tus_journal_fold(const char *path, tus_noted_fn fn, void *baton, apr_pool_t *p);
+
+/* ---- ring 2: a file for an id in the state directory (tus_keyed.c) --------- */
+
+/**
+ * The path of an id's file in a directory below a store's directory of TusStateDir.
+ * @param path filled; nothing is looked at
+ * @return APR_SUCCESS; APR_EINVAL for an invalid id; APR_ENAMETOOLONG
+ */
+apr_status_t tus_keyed_path(char path[APR_PATH_MAX], const char *state_dir, const char *dir,
+                            const char *id);
+
+/** Makes the directory that such a path lies in; its name is on stable storage on return. */
+apr_status_t tus_keyed_make_dir(const char *path);
+
+/** Returns when the names in the directory that the path lies in are on stable storage. */
+apr_status_t tus_keyed_sync(const char *path);
+
+/* ---- ring 2: an offset noted of an upload (tus_offset.c) -------------------- */
+
+/** Where the bytes of an upload start that are not verified yet. */
+#define TUS_OFFSET_UNVERIFIED "unverified"
+/** Up to where its bytes are on stable storage. */
+#define TUS_OFFSET_SYNCED "synced"
+
+/**
+ * Notes an offset, in the place of an older one, in a store's directory of TusStateDir.
+ * @param dir one of TUS_OFFSET_*
+ * @param durable the note is on stable storage on return
+ */
+apr_status_t tus_offset_note(const char *state_dir, const char *dir, const char *id,
+                             apr_off_t offset, int durable);
+
+/** Drops the note, as durably as it was made. APR_SUCCESS, also when there was none. */
+apr_status_t tus_offset_drop(const char *state_dir, const char *dir, const char *id);
+
+/** Reads the note. @return APR_SUCCESS; APR_ENOENT; TUS_EDAMAGED; or what the system said */
+apr_status_t tus_offset_read(const char *state_dir, const char *dir, const char *id,
+                             apr_off_t *offset);
+
+/* ---- ring 2: which finals are made of a part (tus_link.c) ------------------ */
+
+/** link, links and unlink of tus_meta_provider_t, in a store's directory of TusStateDir. */
+apr_status_t tus_link_add(const char *state_dir, const char *part, const char *final);
+apr_status_t tus_link_list(const char *state_dir, const char *part, apr_array_header_t **finals,
+                           apr_pool_t *p);
+apr_status_t tus_link_remove(const char *state_dir, const char *part);
 
 /* ---- ring 2: the registry of stores (tus_registry.c) --------------------- */
 

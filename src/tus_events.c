@@ -1,0 +1,365 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+
+/*
+ * What happens to uploads: logged, counted, and told other modules. They may
+ * refuse some of it, and rename what is created; what they say is checked here,
+ * so that the deeds can take it as it stands.
+ *
+ * Their functions are found through libaprutil by name, not by our symbols, of
+ * which none but the module record is visible.
+ */
+#include "tus_httpd.h"
+
+#include <apr_strings.h>
+
+#include <http_main.h>
+
+#include <stdarg.h>
+#include <string.h>
+
+/* ---- the optional hooks -------------------------------------------------- */
+
+/* Everything but the type of the function, which mod_tus.h has, and all of it in this file. */
+#define STATIC_DECLARE(type) static type
+#define IMPLEMENT_HOOK(name)                                                                       \
+    typedef struct ap_LINK_##name##_t {                                                            \
+        ap_HOOK_##name##_t *pFunc;                                                                 \
+        const char *szName;                                                                        \
+        const char *const *aszPredecessors;                                                        \
+        const char *const *aszSuccessors;                                                          \
+        int nOrder;                                                                                \
+    } ap_LINK_##name##_t;                                                                          \
+    APR_IMPLEMENT_OPTIONAL_HOOK_RUN_ALL(ap, STATIC, int, name,                                     \
+                                        (const tus_event_t *event, tus_reply_t *reply),            \
+                                        (event, reply), OK, DECLINED)
+
+IMPLEMENT_HOOK(tus_pre_create)
+IMPLEMENT_HOOK(tus_post_create)
+IMPLEMENT_HOOK(tus_receive)
+IMPLEMENT_HOOK(tus_pre_finish)
+IMPLEMENT_HOOK(tus_post_finish)
+IMPLEMENT_HOOK(tus_pre_terminate)
+IMPLEMENT_HOOK(tus_post_terminate)
+
+typedef int (*run_fn)(const tus_event_t *event, tus_reply_t *reply);
+
+/* For the calls of one request, which come one after the other. */
+#define REPLY_KEY "mod_tus events: reply"
+
+/* An empty reply. It is made once, as `receive` is called for each read. */
+static tus_reply_t *empty_reply(apr_pool_t *p)
+{
+    void *found = NULL;
+    tus_reply_t *reply;
+    apr_table_t *headers;
+
+    apr_pool_userdata_get(&found, REPLY_KEY, p);
+    reply = found ? found : apr_pcalloc(p, sizeof *reply);
+    headers = found ? reply->headers : apr_table_make(p, 4);
+    if (!found) {
+        apr_pool_userdata_setn(reply, REPLY_KEY, NULL, p);
+    }
+    apr_table_clear(headers);
+    memset(reply, 0, sizeof *reply);
+    reply->headers = headers;
+    return reply;
+}
+
+/* A refusal lives on as the error; the next call needs another reply. */
+static const tus_error_t *refused(apr_pool_t *p, tus_err_e err, const tus_reply_t *reply)
+{
+    apr_pool_userdata_setn(NULL, REPLY_KEY, NULL, p);
+    if (reply->status && (reply->status < 400 || reply->status > 599)) {
+        return tus_error_system(p, APR_SUCCESS,
+                                "a module refused with the status %d; it must be 400 to 599, or 0",
+                                reply->status);
+    }
+    return tus_error_reply(p, err, reply);
+}
+
+/* Asks or tells the other modules. They get a copy of the record, as they are to change no other.
+ */
+static const tus_error_t *run(run_fn fn, request_rec *r, const tus_upload_t *upload,
+                              tus_record_t *record, tus_err_e err)
+{
+    tus_event_t event = { .request = r,
+                          .store = &upload->core->store->identity,
+                          .record = record,
+                          .offset = upload->offset,
+                          .pool = upload->pool };
+    tus_reply_t *reply = empty_reply(upload->pool);
+
+    return fn(&event, reply) == OK ? NULL : refused(upload->pool, err, reply);
+}
+
+static int is_hooked(const char *name)
+{
+    return apr_optional_hook_get(name) != NULL;
+}
+
+static const tus_error_t *ask(const char *name, run_fn fn, request_rec *r,
+                              const tus_upload_t *upload, tus_err_e err)
+{
+    tus_record_t copy;
+
+    if (!is_hooked(name)) {
+        return NULL;
+    }
+    copy = *upload->record;
+    return run(fn, r, upload, &copy, err);
+}
+
+/* It has happened: what is said to it changes nothing. */
+static void tell(const char *name, run_fn fn, request_rec *r, const tus_upload_t *upload)
+{
+    (void)ask(name, fn, r, upload, TUS_ERR_UPLOAD_REJECTED);
+}
+
+/* ---- what pre_create changed --------------------------------------------- */
+
+static int is_same(const char *a, const char *b)
+{
+    return a == b || (a && b && !strcmp(a, b));
+}
+
+static const tus_error_t *wrong(const tus_upload_t *upload, const char *what, const char *value,
+                                const char *why)
+{
+    return tus_error_system(upload->pool, APR_SUCCESS, "a pre_create function set %s '%s': %s",
+                            what, value ? value : "", why);
+}
+
+static const tus_error_t *take_id(tus_upload_t *upload, const tus_record_t *said)
+{
+    if (is_same(said->id, upload->record->id)) {
+        return NULL;
+    }
+    if (!said->id || !tus_id_is_valid(said->id)) {
+        return wrong(upload, "the id", said->id, "no upload can have that name");
+    }
+    upload->record->id = apr_pstrdup(upload->pool, said->id);
+    return NULL;
+}
+
+static int has_null(const apr_array_header_t *pairs)
+{
+    for (int i = 0; pairs && i < pairs->nelts; i++) {
+        const tus_pair_t *pair = &APR_ARRAY_IDX(pairs, i, tus_pair_t);
+
+        if (!pair->key || (!pair->value && pair->len)) {
+            return 1;
+        }
+    }
+    return 0;
+}
+
+/*
+ * The pairs may have been changed in place: what they were tells `before`. They
+ * must survive being a header, so they are taken from one.
+ */
+static const tus_error_t *take_pairs(tus_upload_t *upload, const tus_record_t *said,
+                                     const char *before)
+{
+    tus_record_t *record = upload->record;
+    apr_array_header_t *pairs;
+    const tus_error_t *error;
+    const char *after;
+
+    if (has_null(said->pairs)) {
+        return wrong(upload, "metadata", "", "a pair has no key or no value");
+    }
+    after = tus_metadata_format(said->pairs, upload->pool);
+    error = tus_metadata_parse(after, &pairs, upload->pool);
+    if (error) {
+        return wrong(upload, "metadata", after, error->message);
+    }
+    if (pairs->nelts != (said->pairs ? said->pairs->nelts : 0)) {
+        return wrong(upload, "metadata", after, "a key that it should have cannot be in a header");
+    }
+    if (is_same(before, after)) {
+        return NULL;
+    }
+    record->pairs = pairs;
+    record->metadata = after;
+    return NULL;
+}
+
+/* Any id: the upload has none yet unless it was given one. */
+#define SOME_ID "00000000000000000000000000000000"
+
+static const tus_error_t *take_storage(tus_upload_t *upload, const tus_record_t *said)
+{
+    tus_record_t *record = upload->record;
+    tus_record_t judged = *record;
+    const char *name;
+
+    if (is_same(said->storage_path, record->storage_path)) {
+        return NULL;
+    }
+    judged.id = record->id ? record->id : SOME_ID;
+    judged.storage_path = said->storage_path;
+    judged.storage_info_path = apr_pstrcat(upload->pool, judged.id, ".info", NULL);
+    if (tus_storage_name(&judged, &name) != APR_SUCCESS) {
+        return wrong(upload, "the storage_path", said->storage_path,
+                     "nothing in the store can have that name");
+    }
+    record->storage_path = apr_pstrdup(upload->pool, said->storage_path);
+    if (record->id) { /* so that the path is relative to the store, whatever it ends in */
+        record->storage_info_path = judged.storage_info_path;
+    }
+    return NULL;
+}
+
+static const tus_error_t *pre_create(void *baton, tus_upload_t *upload)
+{
+    tus_record_t said = *upload->record;
+    const tus_error_t *error;
+    const char *before;
+
+    if (!is_hooked("tus_pre_create")) {
+        return NULL;
+    }
+    before = tus_metadata_format(said.pairs, upload->pool);
+    error = run(ap_run_tus_pre_create, baton, upload, &said, TUS_ERR_UPLOAD_REJECTED);
+    if (!error) {
+        error = take_id(upload, &said);
+    }
+    if (!error) {
+        error = take_pairs(upload, &said, before);
+    }
+    return error ? error : take_storage(upload, &said);
+}
+
+/* ---- the log -------------------------------------------------------------- */
+
+static void story(request_rec *r, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* One line an event, at info, of the request or, where none is the cause, of the server. */
+static void story(request_rec *r, const char *format, ...)
+{
+    char line[HUGE_STRING_LEN];
+    va_list args;
+
+    va_start(args, format);
+    apr_vsnprintf(line, sizeof line, format, args);
+    va_end(args);
+    if (r) {
+        ap_log_rerror(APLOG_MARK, APLOG_INFO, 0, r, "%s", line);
+    }
+    else {
+        ap_log_error(APLOG_MARK, APLOG_INFO, 0, ap_server_conf, "%s", line);
+    }
+}
+
+/* ---- the events ----------------------------------------------------------- */
+
+static void post_create(void *baton, tus_upload_t *upload)
+{
+    const tus_record_t *record = upload->record;
+
+    story(baton, "UploadCreated id=%s size=%s", record->id,
+          record->size == TUS_SIZE_UNKNOWN ? "deferred"
+                                           : apr_off_t_toa(upload->pool, record->size));
+    tus_metrics_upload(TUS_METRIC_CREATED);
+    tell("tus_post_create", ap_run_tus_post_create, baton, upload);
+}
+
+static const tus_error_t *pre_finish(void *baton, tus_upload_t *upload)
+{
+    return ask("tus_pre_finish", ap_run_tus_pre_finish, baton, upload, TUS_ERR_UPLOAD_REJECTED);
+}
+
+static void post_finish(void *baton, tus_upload_t *upload)
+{
+    story(baton, "UploadFinished id=%s size=%" APR_OFF_T_FMT, upload->record->id,
+          upload->record->size);
+    tus_metrics_upload(TUS_METRIC_FINISHED);
+    tell("tus_post_finish", ap_run_tus_post_finish, baton, upload);
+}
+
+static const tus_error_t *pre_terminate(void *baton, tus_upload_t *upload)
+{
+    return ask("tus_pre_terminate", ap_run_tus_pre_terminate, baton, upload,
+               TUS_ERR_TERMINATION_REJECTED);
+}
+
+static void post_terminate(void *baton, tus_upload_t *upload)
+{
+    story(baton, "UploadTerminated id=%s", upload->record->id);
+    tus_metrics_upload(TUS_METRIC_TERMINATED);
+    tell("tus_post_terminate", ap_run_tus_post_terminate, baton, upload);
+}
+
+static void expired(void *baton, tus_upload_t *upload)
+{
+    story(baton, "UploadExpired id=%s offset=%" APR_OFF_T_FMT, upload->record->id, upload->offset);
+    tus_metrics_upload(TUS_METRIC_EXPIRED);
+}
+
+static void cut(void *baton, tus_upload_t *upload, apr_off_t stored)
+{
+    story(baton,
+          "UploadCut id=%s offset=%" APR_OFF_T_FMT " stored=%" APR_OFF_T_FMT
+          " reason=system-went-down",
+          upload->record->id, upload->offset, stored);
+}
+
+const tus_events_t tus_events = { .pre_create = pre_create,
+                                  .post_create = post_create,
+                                  .pre_finish = pre_finish,
+                                  .post_finish = post_finish,
+                                  .pre_terminate = pre_terminate,
+                                  .post_terminate = post_terminate,
+                                  .expired = expired,
+                                  .cut = cut };
+
+const tus_error_t *tus_events_receive(request_rec *r, tus_upload_t *upload)
+{
+    return ask("tus_receive", ap_run_tus_receive, r, upload, TUS_ERR_UPLOAD_STOPPED);
+}
+
+void tus_events_interrupted(request_rec *r, const tus_upload_t *upload, const char *reason)
+{
+    story(r, "UploadInterrupted id=%s offset=%" APR_OFF_T_FMT " reason=%s", upload->record->id,
+          upload->offset, reason);
+    tus_metrics_upload(TUS_METRIC_INTERRUPTED);
+}
+
+/* ---- the optional functions ----------------------------------------------- */
+
+static const char *parse_metadata(const char *header, apr_array_header_t **pairs, apr_pool_t *p)
+{
+    const tus_error_t *error = tus_metadata_parse(header, pairs, p);
+
+    return error ? error->message : NULL;
+}
+
+static void make_error(tus_reply_t *reply, int status, const char *code, const char *message,
+                       apr_pool_t *p)
+{
+    reply->status = status;
+    reply->content_type = NULL;
+    reply->body = apr_pstrcat(p, code, ": ", message, "\n", NULL);
+}
+
+static apr_status_t stop_upload(const tus_identity_t *store, const char *id)
+{
+    tus_locks_t *locks = tus_shared_locks();
+
+    return locks ? locks->provider->stop(locks, store, id) : APR_ENOENT;
+}
+
+/* Under a name that a function of ours may have too. */
+#define REGISTER(name, function)                                                                   \
+    do {                                                                                           \
+        APR_OPTIONAL_FN_TYPE(name) *typed = function;                                              \
+        apr_dynamic_fn_register(#name, (apr_opt_fn_t *)typed);                                     \
+    } while (0)
+
+void tus_events_register(void)
+{
+    REGISTER(tus_parse_metadata, parse_metadata);
+    REGISTER(tus_format_metadata, tus_metadata_format);
+    REGISTER(tus_make_error, make_error);
+    REGISTER(tus_stop_upload, stop_upload);
+}

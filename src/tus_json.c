@@ -1,0 +1,110 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+
+/* What jansson leaves to say about strings of any bytes, and members as strict as Go's. */
+#include "tus_words.h"
+
+#include <apr_strings.h>
+#include <jansson.h>
+
+#include <string.h>
+
+#define REPLACEMENT "\xef\xbf\xbd" /* U+FFFD */
+
+/* The digits that a double has for sure: so what was written short is read and written so again. */
+#define REAL_DIGITS 15
+
+/* ---- writing ------------------------------------------------------------- */
+
+/* Bytes of the UTF-8 character at the text, or 0 if there is none. jansson judges. */
+static apr_size_t utf8_length(const char *text, apr_size_t left)
+{
+    unsigned char lead = (unsigned char)text[0];
+    apr_size_t len = lead < 0x80 ? 1 : lead < 0xe0 ? 2 : lead < 0xf0 ? 3 : 4;
+    json_t *character;
+
+    if (len == 1) {
+        return 1;
+    }
+    character = len <= left ? json_stringn(text, len) : NULL;
+    json_decref(character);
+    return character ? len : 0;
+}
+
+json_t *tus_json_text(const char *text, apr_size_t len, apr_pool_t *p)
+{
+    json_t *json = json_stringn(text, len);
+    char *clean, *end;
+
+    if (json) {
+        return json;
+    }
+    clean = end = apr_palloc(p, len * strlen(REPLACEMENT));
+    while (len > 0) {
+        apr_size_t n = utf8_length(text, len);
+
+        if (n > 0) {
+            memcpy(end, text, n);
+            end += n;
+        }
+        else {
+            n = 1;
+            memcpy(end, REPLACEMENT, strlen(REPLACEMENT));
+            end += strlen(REPLACEMENT);
+        }
+        text += n;
+        len -= n;
+    }
+    return json_stringn(clean, (apr_size_t)(end - clean));
+}
+
+apr_status_t tus_json_dump(json_t *root, apr_size_t max, const char **json, apr_size_t *len,
+                           apr_pool_t *p)
+{
+    const size_t flags = JSON_COMPACT | JSON_REAL_PRECISION(REAL_DIGITS);
+    apr_size_t size = root ? json_dumpb(root, NULL, 0, flags) : 0;
+    char *text;
+
+    if (size == 0 || size > max) {
+        json_decref(root);
+        return APR_EINVAL;
+    }
+    text = apr_palloc(p, size + 1);
+    json_dumpb(root, text, size, flags);
+    text[size] = '\0';
+    json_decref(root);
+    *json = text;
+    *len = size;
+    return APR_SUCCESS;
+}
+
+/* ---- reading ------------------------------------------------------------- */
+
+int tus_json_string(const char **text, const json_t *json, apr_pool_t *p)
+{
+    *text = NULL;
+    if (!json || json_is_null(json)) {
+        return 1;
+    }
+    if (!json_is_string(json) || strlen(json_string_value(json)) != json_string_length(json)) {
+        return 0;
+    }
+    *text = apr_pstrmemdup(p, json_string_value(json), json_string_length(json));
+    return 1;
+}
+
+int tus_json_id(const char **id, const json_t *json, apr_pool_t *p)
+{
+    return tus_json_string(id, json, p) && tus_id_is_valid(*id);
+}
+
+int tus_json_boolean(int *flag, const json_t *json)
+{
+    *flag = json_is_true(json);
+    return !json || json_is_boolean(json);
+}
+
+int tus_json_number(apr_int64_t *number, const json_t *json)
+{
+    *number = json_integer_value(json);
+    return json_is_integer(json) && *number >= 0;
+}
