@@ -1,5 +1,6 @@
 #!/bin/bash
-# Checks that directives, their merge, docs/directives.md and conf/tus.conf speak of the same.
+# Checks that directives, their merge and its test, docs/directives.md and conf/tus.conf speak of
+# the same.
 #
 #   test/check_docs.sh          shows on damaged copies that it can fail, then checks this tree
 #   test/check_docs.sh TREE     checks that tree only
@@ -7,7 +8,8 @@ set -u
 
 FIELDS='Description Syntax Default Context'
 # Members of tus_settings_t that follow from others and have no directive.
-DERIVED='max_size_htaccess'
+DERIVED='max_size_htaccess expire_htaccess keeps_expiration'
+KINDS='SETTING|ADDING|AP_INIT_\w+'
 
 complain()
 {
@@ -25,7 +27,7 @@ fatal()
 command_rows()
 {
     sed -n '/^const command_rec tus_config_commands/,/^};/p' "$1" | tr '\n' ' ' |
-        grep -oP '(SETTING|AP_INIT_\w+)\("Tus\w+".*?(?=(SETTING|AP_INIT_\w+)\(|\{ *NULL)'
+        grep -oP "($KINDS)\(\"Tus\w+\".*?(?=($KINDS)\(|\{ *NULL)"
 }
 
 directive_of()
@@ -93,13 +95,19 @@ check_conf()
         complain "$1 is not in conf/tus.conf"
 }
 
-# A setting is merged by being a row of SETTING; what holds for the server as a whole needs no merge.
+# A setting is merged by being a row of SETTING or ADDING; what holds for the server as a whole
+# needs no merge.
 check_merge()
 {
+    local name
+
+    name=$(directive_of "$1")
     case $1 in
-    SETTING*) ;;
+    SETTING* | ADDING*)
+        grep -q "^    Row('$name'," "$merge" || complain "$name has no Row in test_merge.py"
+        ;;
     *IN_SERVER*) ;;
-    *) complain "$(directive_of "$1") is not merged: it is no SETTING in src/tus_config.c" ;;
+    *) complain "$name is not merged: it is no SETTING in src/tus_config.c" ;;
     esac
 }
 
@@ -112,7 +120,7 @@ check_members()
     [ -n "$members" ] || fatal "$header has no members of tus_settings_t"
     for member in $members; do
         [[ " $DERIVED " == *" $member "* ]] && continue
-        grep -qE "^SETTING\(\"Tus[A-Za-z]+\", $member," <<<"$rows" ||
+        grep -qE "^(SETTING|ADDING)\(\"Tus[A-Za-z]+\", $member," <<<"$rows" ||
             complain "tus_settings_t.$member is set and merged by no directive"
     done
 }
@@ -138,7 +146,8 @@ check()
     header=$tree/src/tus_httpd.h
     docs=$tree/docs/directives.md
     conf=$tree/conf/tus.conf
-    for file in "$config" "$header" "$docs" "$conf" "$tree/README.md" "$tree/CHANGES.md"; do
+    merge=$tree/test/integration/test_merge.py
+    for file in "$config" "$header" "$docs" "$conf" "$merge" "$tree/README.md" "$tree/CHANGES.md"; do
         [ -s "$file" ] || fatal "$file is missing"
     done
     rows=$(command_rows "$config")
@@ -165,8 +174,9 @@ check()
 make_copy()
 {
     rm -rf "$made"
-    mkdir -p "$made/src"
+    mkdir -p "$made/src" "$made/test/integration"
     cp "$from/src/tus_config.c" "$from/src/tus_httpd.h" "$made/src/"
+    cp "$from/test/integration/test_merge.py" "$made/test/integration/"
     cp -r "$from/docs" "$from/conf" "$from/README.md" "$from/CHANGES.md" "$made/"
 }
 
@@ -187,7 +197,8 @@ selftest()
     trap 'rm -rf "${made%/tree}"' EXIT
     make_copy
 
-    for file in src/tus_config.c src/tus_httpd.h docs/directives.md conf/tus.conf README.md; do
+    for file in src/tus_config.c src/tus_httpd.h docs/directives.md conf/tus.conf README.md \
+        test/integration/test_merge.py; do
         : >"$made/$file"
         must_fail "$file is missing"
     done
@@ -197,6 +208,10 @@ selftest()
     must_fail 'cannot be read'
     sed -i 's/SETTING("TusSync", sync,/AP_INIT_TAKE_ARGV("TusSync",/' "$made/src/tus_config.c"
     must_fail 'TusSync is not merged'
+    sed -i '/^    Row(.TusSync.,/d' "$made/test/integration/test_merge.py"
+    must_fail 'TusSync has no Row'
+    sed -i "/^    Row('TusExtensions',/d" "$made/test/integration/test_merge.py"
+    must_fail 'TusExtensions has no Row'
     sed -i 's/^typedef struct tus_settings_t {/&\n    int forgotten;/' "$made/src/tus_httpd.h"
     must_fail 'tus_settings_t.forgotten'
     sed -i 's/^## TusSync$/## Something/' "$made/docs/directives.md"

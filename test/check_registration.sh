@@ -27,7 +27,7 @@ for file in "$dir"/check_*.c; do
     [ "$name" = main ] && continue
 
     if grep -q "^void ${name}_conformance(" "$file"; then
-        grep -q "^    ${name}_conformance(" "$dir"/check_*.c \
+        grep -Eq "^ +${name}_conformance\(" "$dir"/check_*.c \
             || complain "$file: nobody calls ${name}_conformance()"
     else
         grep -Eq "^ *SUITE\($name\)" "$dir/suites.h" \

@@ -1,4 +1,7 @@
 """Fixtures: servers that end with their test or test file, and the audit of their error logs."""
+import tempfile
+from pathlib import Path
+
 import pytest
 
 from testenv.fulldisk import FullDisk
@@ -55,6 +58,14 @@ def full_disk():
     disk = FullDisk()
     yield disk
     disk.remove()
+
+
+@pytest.fixture
+def scratch():
+    """A directory for very many small files, in memory where there is a place for that."""
+    memory = Path('/dev/shm')
+    with tempfile.TemporaryDirectory(prefix='mod_tus-', dir=memory if memory.is_dir() else None) as name:
+        yield Path(name)
 
 
 @pytest.fixture(scope='module')

@@ -4,7 +4,7 @@ import stat
 
 import pytest
 
-from testenv.httpd import endpoint
+from testenv.httpd import HttpdError, endpoint
 from testenv.tus import Tus, assert_error
 
 # name: (a valid value, contexts): s server, v virtual host, d Directory and Location, h .htaccess
@@ -13,6 +13,14 @@ DIRECTIVES = {
     'TusMaxSize': ('1G', 'svdh'), 'TusBaseURL': ('/x/', 'svdh'), 'TusSync': ('none', 'svdh'),
     'TusFileMode': ('0640', 'svdh'), 'TusLockTimeout': ('5s', 'svd'),
     'TusAllowStore': ('/srv', 'svd'), 'TusAllowMaxSize': ('1G', 'svd'),
+    'TusExpire': ('7d', 'svdh'), 'TusAllowExpire': ('7d', 'svd'),
+    'TusExtensions': ('-checksum', 'svdh'), 'TusProtocols': ('tus', 'svdh'),
+    'TusChecksums': ('sha1', 'svdh'), 'TusDownload': ('Off', 'svdh'), 'TusForwarded': ('On', 'svd'),
+    'TusDirMode': ('0750', 'svdh'), 'TusCORS': ('Off', 'svdh'),
+    'TusCORSAllowOrigin': ('^https://a$', 'svdh'), 'TusCORSAllowCredentials': ('On', 'svdh'),
+    'TusCORSAllowMethods': ('+PUT', 'svdh'), 'TusCORSAllowHeaders': ('+X-A', 'svdh'),
+    'TusCORSExposeHeaders': ('+X-A', 'svdh'), 'TusCORSMaxAge': ('1h', 'svdh'),
+    'TusStatus': ('On', 'svd'),
     'TusStateDir': ('{root}/state2', 's')}
 
 
@@ -63,7 +71,18 @@ def test_default_resets(checker, name):
     'TusBaseURL /', 'TusBaseURL /a/b', 'TusBaseURL https://a.example:8443/x/', 'TusSync none',
     'TusSync finish', 'TusSync always', 'TusSync FINISH', 'TusFileMode 0600', 'TusFileMode 660',
     'TusLockTimeout 20', 'TusLockTimeout 500ms', 'TusLockTimeout 20s', 'TusLockTimeout 1mi',
-    'TusLockTimeout 1h', 'TusLockTimeout 1d', 'TusAllowStore /a /b', 'TusAllowMaxSize 1G'])
+    'TusLockTimeout 1h', 'TusLockTimeout 1d', 'TusAllowStore /a /b', 'TusAllowMaxSize 1G',
+    'TusExpire off', 'TusExpire OFF', 'TusExpire 1ms', 'TusExpire 7d', 'TusExpire 3650d',
+    'TusAllowExpire none', 'TusAllowExpire 2w', 'TusExtensions all', 'TusExtensions none',
+    'TusExtensions None', 'TusExtensions creation termination', 'TusExtensions +checksum -creation',
+    'TusExtensions CREATION', 'TusProtocols tus', 'TusProtocols TUS', 'TusChecksums SHA1 md5',
+    'TusChecksums sha1 sha256 sha512 md5 crc32 crc32c', 'TusDownload off', 'TusForwarded on',
+    'TusDirMode 0700', 'TusDirMode 775', 'TusCORS on', 'TusCORSAllowOrigin null',
+    r'TusCORSAllowOrigin "^https://(a|b)\.example$"', 'TusCORSAllowCredentials on',
+    'TusCORSAllowMethods POST', 'TusCORSAllowMethods +PUT +LOCK', 'TusCORSAllowMethods none',
+    'TusCORSAllowHeaders *', 'TusCORSAllowHeaders X-A x-a', 'TusCORSAllowHeaders NONE',
+    'TusCORSExposeHeaders +X-A', 'TusCORSMaxAge 0', 'TusCORSMaxAge 10mi', 'TusCORSMaxAge 365d',
+    'TusCORSMaxAge 1000ms', 'TusStatus on'])
 def test_good_values(checker, line):
     code, said = checker.configtest(f'<Location "/x">\n{line}\n</Location>\n')
     assert code == 0, said
@@ -86,7 +105,51 @@ def test_good_values(checker, line):
     ('TusFileMode 07777', 'TusFileMode'), ('TusFileMode rw', 'octal'), ('TusFileMode ""', 'octal'),
     ('TusLockTimeout soon', 'TusLockTimeout'), ('TusLockTimeout -1', 'TusLockTimeout'),
     ('TusLockTimeout 5x', 'TusLockTimeout'), ('TusAllowStore', 'argument|directory|DIR'),
-    ('TusAllowStore relative', 'absolute'), ('TusAllowMaxSize x', 'TusAllowMaxSize')])
+    ('TusAllowStore relative', 'absolute'), ('TusAllowMaxSize x', 'TusAllowMaxSize'),
+    ('TusExpire', 'argument'), ('TusExpire 0', 'off, nor from 1ms to 3650d'),
+    ('TusExpire 3651d', 'from 1ms to 3650d'), ('TusExpire never', 'off'),
+    ('TusExpire 99999999999999w', 'too large'), ('TusExpire 1y', r'ms\|s\|mi\|h\|d\|w'),
+    ('TusExpire 1 d', 'argument'), ('TusAllowExpire off', 'none'),
+    ('TusAllowExpire 0', 'none, nor from 1ms to 3650d'),
+    ('TusExtensions', 'argument'), ('TusExtensions "" creation', 'known are'),
+    ('TusExtensions uploads', 'known are: creation,creation-with-upload,.*expiration'),
+    ('TusExtensions +all', 'known are'), ('TusExtensions -none', 'known are'),
+    ('TusExtensions creation all', 'known are'), ('TusExtensions --creation', 'known are'),
+    ('TusExtensions +', 'known are'), ('TusExtensions creation -checksum', 'as with Options'),
+    ('TusExtensions +checksum creation', 'as with Options'),
+    ('TusExtensions creation-with-upload', 'creation for creation-with-upload'),
+    ('TusExtensions creation concatenation-unfinished', 'concatenation for concatenation-unf'),
+    ('TusExtensions creation checksum-trailer', '^(?s:.*)checksum-trailer cannot be offered'),
+    ('TusProtocols', 'argument'), ('TusProtocols ietf', 'not spoken by this version yet; say tus'),
+    ('TusProtocols tus ietf', 'say tus'), ('TusProtocols http', 'known is: tus'),
+    ('TusProtocols +tus', 'known is: tus'),
+    ('TusChecksums', 'argument'), ('TusChecksums sha3', 'known are: sha1,.*crc32c'),
+    ('TusChecksums sha1,md5', 'known are: sha1'), ('TusChecksums none', 'TusExtensions -checksum'),
+    ('TusChecksums sha1 -md5', 'known are: sha1'), ('TusChecksums "" sha1', 'known are'),
+    ('TusDownload yes', r'On\|Off'), ('TusForwarded 1', r'On\|Off'), ('TusCORS *', r'On\|Off'),
+    ('TusCORSAllowCredentials true', r'On\|Off'), ('TusStatus enabled', r'On\|Off'),
+    ('TusDirMode 0660', 'owner read, write and enter'), ('TusDirMode 0077', 'owner'),
+    ('TusDirMode 02770', 'three or four octal digits'), ('TusDirMode 2770', 'more than read'),
+    ('TusDirMode 4700', 'more than'), ('TusDirMode 1777', 'more than'), ('TusDirMode 78', 'octal'),
+    ('TusDirMode rwx', 'octal'),
+    ('TusCORSAllowOrigin', 'argument'), ('TusCORSAllowOrigin ""', 'default'),
+    ('TusCORSAllowOrigin (', r"'\(' is no regular expression: .*offset 1\. Syntax"),
+    ('TusCORSAllowOrigin *', "no regular expression: .*offset 0"),
+    ('TusCORSAllowOrigin a[', 'no regular expression'),
+    ('TusCORSAllowOrigin a b', 'argument'),
+    ('TusCORSAllowMethods', 'argument'), ('TusCORSAllowMethods POST,PATCH', 'without commas'),
+    ('TusCORSAllowMethods "PO ST"', 'no method'), ('TusCORSAllowMethods "" POST', 'no method'),
+    ('TusCORSAllowHeaders X:A', 'name of a header field'),
+    ('TusCORSAllowHeaders "X-A, X-B"', 'without commas'),
+    ('TusCORSAllowHeaders "(x)"', 'RFC 9110'), ('TusCORSAllowHeaders +', 'RFC 9110'),
+    ('TusCORSAllowHeaders +X-A X-B', 'to all of them'),
+    ('TusCORSAllowHeaders -X-A', 'write the list without it'),
+    ('TusCORSAllowHeaders +X-A -X-B', 'write the list without it'),
+    ('TusCORSAllowHeaders X-A none', 'only argument'),
+    ('TusCORSAllowHeaders default X-A', 'only argument'),
+    ('TusCORSExposeHeaders \u00fc', 'RFC 9110'),
+    ('TusCORSMaxAge -1', 'digit'), ('TusCORSMaxAge 500ms', 'whole seconds'),
+    ('TusCORSMaxAge 366d', 'from 0 to 365d'), ('TusCORSMaxAge off', 'from 0 to 365d')])
 def test_bad_values(checker, line, hint):
     """Refused at configtest, with a message that says what would be right."""
     code, said = checker.configtest(f'<Location "/x">\n{line}\n</Location>\n')
@@ -296,3 +359,13 @@ def test_the_module_is_loaded_once_and_quiet(server):
     with Tus(server).connect() as conn:
         assert conn.request('GET', '/a.txt').body == b'static'
     assert not server.error_log.loud_lines()
+
+
+@pytest.mark.parametrize('name', ['tus-lock', 'tus-meta'])
+def test_a_mutex_that_does_not_recover_is_refused(httpd, name):
+    """posixsem stays taken when its holder is killed; every upload would wait for ever."""
+    server = httpd()
+    server.expect_log('Mutex posixsem cannot be used for .*Say: Mutex pthread tus-lock')
+    server.expect_log('AH00020: Configuration Failed')
+    with pytest.raises(HttpdError):
+        server.start(f'Mutex posixsem {name}')

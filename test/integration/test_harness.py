@@ -1,4 +1,5 @@
 """The harness itself: what it asserts can fail. All but a few lines of it run without mod_tus."""
+import errno
 import fcntl
 import os
 import re
@@ -12,12 +13,13 @@ from pathlib import Path
 import pytest
 
 from testenv import curl as h2
-from test_sync import build_spy
 from testenv.errorlog import ErrorLog, audit, is_loud
+from testenv.faults import DIE_AFTER, DIE_BEFORE, EVER, FAIL, SHORT, Call, Faults
 from testenv.http import Connection, Disconnected, Response, chunk, parse_head
 from testenv.httpd import HttpdError, alive, listens, resident
 from testenv.index import dump, state_of_store
 from testenv.php import PhpFpm
+from testenv.powerloss import Disk
 from testenv.store import Store
 from testenv.tus import Tus, assert_error, assert_of_endpoint, metadata, roundtrip
 from testenv.util import free_port, pattern, program, run_user, wait_until
@@ -456,11 +458,113 @@ def test_the_state_of_a_store_is_one_directory(plain):
         state_of_store(plain)
 
 
-def test_the_spy_sees_syncs_and_renames(tmp_path):
-    spy = build_spy(tmp_path)
-    log = tmp_path / 'log'
-    (tmp_path / 'a').write_text('x')
-    subprocess.run([sys.executable, '-c', 'import os; file = open("a", "r+"); os.fsync(file);'
-                    'os.fdatasync(file); os.rename("a", "b")'], cwd=tmp_path, check=True,
-                   env={'LD_PRELOAD': str(spy), 'SYNCSPY': str(log)})
-    assert log.read_text() == f'sync {tmp_path}/a\nsync {tmp_path}/a\nrename b\n'
+@pytest.fixture
+def faults(tmp_path):
+    (tmp_path / 'watched').mkdir()
+    return Faults(tmp_path, [tmp_path / 'watched'])
+
+
+def run_with(faults, script):
+    return subprocess.run([sys.executable, '-c', f'import os\n{script}'], capture_output=True,
+                          cwd=faults.path.parent, env=faults.environment, check=False)
+
+
+def test_calls_are_recorded_in_order(faults):
+    with faults.recording() as calls:
+        assert run_with(faults, """
+file = os.open('watched/a', os.O_RDWR | os.O_CREAT, 0o640)
+os.write(file, b'hello')
+os.pwrite(file, b'j', 0)
+os.fsync(file)
+os.fdatasync(file)
+os.ftruncate(file, 2)
+os.fchmod(file, 0o600)
+os.rename('watched/a', 'watched/b')
+os.symlink('nowhere', 'watched/c')
+os.mkdir('watched/d')
+os.unlink('watched/b')
+os.open('unwatched', os.O_RDWR | os.O_CREAT)
+os.open('watched/e', os.O_RDONLY)""").returncode == 1
+    root = faults.path.parent / 'watched'
+    assert [(call.kind, call.path, call.data, call.offset) for call in calls] == [
+        (kind, str(root / name), data, offset) for kind, name, data, offset in (
+            ('create', 'a', b'', 0), ('write', 'a', b'hello', 0), ('write', 'a', b'j', 0),
+            ('sync', 'a', b'', 0), ('datasync', 'a', b'', 0), ('truncate', 'a', b'', 2),
+            ('mode', 'a', b'', 0), ('rename', 'b', b'', 0), ('symlink', 'c', b'', 0),
+            ('mkdir', 'd', b'', 0), ('unlink', 'b', b'', 0))]
+    assert (calls[0].mode, calls[6].mode) == (0o640, 0o600)
+    assert (calls[7].to, calls[8].to) == (str(root / 'a'), 'nowhere')
+
+
+WRITES = """
+file = os.open('watched/a', os.O_RDWR | os.O_CREAT)
+for data in (b'aaaa', b'bbbb', b'cccc'):
+    try:
+        print(os.write(file, data))
+    except OSError as error:
+        print(os.strerror(error.errno))"""
+
+
+@pytest.mark.parametrize('action, last, said', [
+    (FAIL, 2, [b'4', b'No space left on device', b'4']),
+    (FAIL, EVER, [b'4', b'No space left on device', b'No space left on device']),
+    (SHORT, EVER, [b'4', b'2', b'No space left on device']),
+    (DIE_BEFORE, 2, []), (DIE_AFTER, 2, [])])
+def test_the_nth_call_is_hit(faults, action, last, said):
+    with faults.armed(action, 2, last, errno.ENOSPC, kinds=('write',)):
+        result = run_with(faults, WRITES)
+        assert faults.hit == f'write {faults.path.parent}/watched/a'
+    assert result.stdout.split(b'\n')[:-1] == said
+    stored = (faults.path.parent / 'watched' / 'a').read_bytes()
+    if action == FAIL:
+        assert stored == (b'aaaacccc' if last == 2 else b'aaaa')
+    elif action == SHORT:
+        assert stored == b'aaaabb'
+    else:
+        assert result.returncode == -signal.SIGKILL
+        assert stored == (b'aaaa' if action == DIE_BEFORE else b'aaaabbbb')
+
+
+def test_what_is_not_armed_is_not_hit(faults):
+    with faults.armed(FAIL, 4, EVER, kinds=('write',)):
+        assert run_with(faults, WRITES).stdout == b'4\n4\n4\n'
+        assert not faults.hit and faults.count == 3
+    with faults.armed(FAIL, 1, EVER, kinds=('write',), suffix='/b'):
+        assert run_with(faults, WRITES).stdout == b'4\n4\n4\n'
+        assert not faults.hit and faults.count == 0
+    assert run_with(faults, WRITES).stdout == b'4\n4\n4\n'
+
+
+# -- what is left of a disk without power ----------------------------------------------------------
+
+def call(kind, path, **more):
+    return Call(kind, path, **{'to': '', 'data': b'', 'offset': 0, 'mode': 0o600, 'inode': 0,
+                               'pid': 0, **more})
+
+
+def contents(disk):
+    """Each state's files and what they hold, without the directories themselves."""
+    return sorted(sorted((path, what[0]) for path, what in state.items() if what)
+                  for state in disk.states(1000))
+
+
+def test_what_was_not_synced_may_be_lost():
+    disk = Disk(['/d'])
+    for made in (call('create', '/d/a'), call('write', '/d/a', data=b'xy')):
+        disk.play(made)
+    assert contents(disk) == [[], [('/d/a', b'')], [('/d/a', b'\0\0')], [('/d/a', b'xy')]]
+    disk.play(call('sync', '/d/a'))
+    assert contents(disk) == [[], [('/d/a', b'xy')]], 'the name is the directory\'s'
+    disk.play(call('rename', '/d/b', to='/d/a'))
+    assert contents(disk) == [[], [('/d/a', b'xy')], [('/d/b', b'xy')]]
+    disk.play(call('sync', '/d'))
+    assert contents(disk) == [[('/d/b', b'xy')]]
+
+
+def test_blocks_are_lost_one_by_one():
+    disk = Disk(['/d'])
+    for made in (call('create', '/d/a'), call('sync', '/d'),
+                 call('write', '/d/a', data=b'x' * 4096 + b'y')):
+        disk.play(made)
+    assert contents(disk) == [[('/d/a', data)] for data in (
+        b'', bytes(4097), bytes(4096) + b'y', b'x' * 4096 + bytes(1), b'x' * 4096 + b'y')]

@@ -140,7 +140,7 @@ def test_take_over_from_another_process(tus):
     for _ in range(60):
         url = tus.new(10)
         with tus.hold(url, 0, 10, b'hello') as holder:
-            pid = holder_pid(tus, url)
+            pid = tus.holder(url)
             assert tus.append(url, 5, b'world') == 10
             assert_error(holder.response(), 503, 'ERR_UPLOAD_INTERRUPTED')
         newcomer = tus.server.wait_access(rf' (\d+) "PATCH {url} HTTP/1.1" 204 ')[1]
@@ -280,26 +280,11 @@ def test_two_servers_on_one_store(httpd):
 
 # -- holders that die ------------------------------------------------------------------------------
 
-def holder_pid(tus, url):
-    """The process that has the upload's data file open."""
-    path = str(tus.store.data_path(url))
-    for pid in tus.server.children():
-        for fd in os.scandir(f'/proc/{pid}/fd'):
-            try:
-                if os.readlink(fd.path) == path:
-                    return pid
-            except FileNotFoundError:
-                continue
-    raise AssertionError('nobody holds the upload')
-
-
 def test_kill_9_of_the_holder(tus):
     """The bytes are kept, no lock is left, and the next request goes on."""
     url = tus.new(len(DATA))
     with tus.hold(url, 0, len(DATA), DATA[:70_000]):
-        pid = holder_pid(tus, url)
-        os.kill(pid, signal.SIGKILL)
-        wait_until(lambda: pid not in tus.server.children(), 'the child to be gone')
+        tus.kill_holder(url)
         assert tus.offset(url) == 70_000
         assert tus.append(url, 70_000, DATA[70_000:]) == len(DATA)
     assert tus.store.data(url) == DATA

@@ -1,22 +1,12 @@
 """TusSync: what is on stable storage before it is acknowledged, as httpd's own calls show."""
 import os
-import subprocess
-from pathlib import Path
 
 import pytest
 
+from testenv.checksum import with_checksum
+from testenv.faults import Faults
 from testenv.httpd import endpoint
 from testenv.tus import Tus
-from testenv.util import program
-
-SOURCE = Path(__file__).resolve().parent / 'testenv' / 'syncspy.c'
-
-
-def build_spy(directory):
-    library = directory / 'syncspy.so'
-    subprocess.run([program('cc', 'gcc'), '-shared', '-fPIC', '-O', '-o', library, SOURCE, '-ldl'],
-                   check=True)
-    return library
 
 
 class Spied:
@@ -24,27 +14,32 @@ class Spied:
 
     def __init__(self, httpd, sync):
         server = httpd()
-        self.log = server.root / 'sync.log'
-        self.log.touch()
-        self.log.chmod(0o666)
-        server.environment.update(SYNCSPY=str(self.log), LD_PRELOAD=str(build_spy(server.root)))
         self.store = server.make_store()
+        self.faults = Faults(server.root, [self.store.path, server.state_dir])
+        server.environment.update(self.faults.environment)
         server.start(endpoint('Location /files', self.store, f'TusSync {sync}'))
         self.tus = Tus(server, store=self.store)
+        self.faults.record()
+        self._seen = 0
+
+    def _look(self, directory):
+        """Syncs and renames below it since the last look."""
+        calls = self.faults.recorded()
+        new, self._seen = calls[self._seen:], len(calls)
+        return [('sync' if call.kind == 'datasync' else call.kind, call.path) for call in new
+                if call.kind in ('sync', 'datasync', 'rename')
+                and (call.path + '/').startswith(f'{directory}/')]
+
+    def marks(self):
+        """Whether anything but the index was synced in the state directory since the last look."""
+        return [path for kind, path in self._look(self.tus.server.state_dir)
+                if kind == 'sync' and 'index' not in path]
 
     def calls(self):
         """Those since the last look that concern the store, with the store's path left out."""
-        lines = self.log.read_text().splitlines()
-        self.log.write_text('')
         path = str(self.store.path)
-        seen = []
-        for line in lines:
-            call, _, what = line.partition(' ')
-            if what == path:
-                seen.append((call, '.'))
-            elif what.startswith(path + '/'):
-                seen.append((call, os.path.basename(what)))
-        return seen
+        return [(kind, '.' if what == path else os.path.basename(what))
+                for kind, what in self._look(path)]
 
 
 @pytest.fixture
@@ -104,3 +99,15 @@ def test_always_syncs_each_answer(spied):
         assert ('sync', uid) in spied.calls()
     spied.tus.append(url, 6, b'defg')
     assert_finish_is_durable(spied.calls(), url)
+
+
+@pytest.mark.parametrize('sync, durable', [('none', False), ('finish', False), ('always', True)])
+def test_a_chunk_is_marked_as_durably_as_its_bytes(spied, sync, durable):
+    """What is synced and not yet verified must not count after a loss of power."""
+    spied = spied(sync)
+    url = spied.tus.new(10)
+    spied.tus.append(spied.tus.new(1), 0, b'x', headers=with_checksum(b'x'))
+    spied.marks()
+    with spied.tus.hold(url, 0, 5, b'hell', headers=with_checksum(b'hello')) as holder:
+        assert bool(spied.marks()) == durable
+        assert holder.finish(b'o').status == 204

@@ -34,7 +34,9 @@ list_missing() {
     need apache2-dev has apxs
     need gcc has gcc
     need libc6-dev has_header stdlib.h
+    need libisal-dev has_header isa-l/crc.h
     need libjansson-dev has_header jansson.h
+    need libssl-dev has_header openssl/evp.h
     need nodejs has_node
     need npm has_node
     [ "$purpose" = run ] && return
@@ -44,9 +46,11 @@ list_missing() {
     need curl has curl
     need iproute2 has ss
     need nghttp2-client has nghttp
+    need nginx-light has nginx
     need openssl has openssl
     need php-fpm has_php_fpm
     need procps has ps
+    need prometheus has promtool
     need python3-pytest has_python pytest
 }
 
@@ -61,7 +65,8 @@ may_install() {
         fail "Missing, and without sudo only root can install it: apt-get install $*"
 }
 
-# php-fpm would start a service; a policy-rc.d that says 101 forbids it for the moment.
+# nginx, php-fpm and prometheus would start services; a policy-rc.d that says 101 forbids it for
+# the moment.
 forbid_services() {
     [ -e /usr/sbin/policy-rc.d ] && return
     trap 'as_root rm -f /usr/sbin/policy-rc.d' EXIT

@@ -10,10 +10,12 @@ failed=0
 # What a stage's tests say about themselves, as "PASSED FAILED":
 #   Check   100%: Checks: 12, Failures: 0, Errors: 0
 #   pytest  == 1 failed, 12 passed, 1 error in 3.21s ==
+#   replay  fuzz record: 12 passed, 0 failed
 #   node    ℹ pass 12   ℹ fail 0   ℹ cancelled 0
 count() {
     sed 's/\x1b\[[0-9;]*m//g' "$1" | awk '
         /^[0-9]+%: Checks: / { failed += $5 + $7; passed += $3 - $5 - $7 }
+        /^fuzz [a-z_]+: [0-9]+ passed, [0-9]+ failed$/ { passed += $3; failed += $5 }
         / in [0-9.]+s( \(.*\))?( =+)?$/ {
             good = bad = 0
             for (i = 2; i <= NF; i++) {

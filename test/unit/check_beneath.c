@@ -445,6 +445,51 @@ START_TEST(write_to_a_full_disk_counts_what_is_stored)
 }
 END_TEST
 
+/* ---- directories --------------------------------------------------------- */
+
+#define RWX (RW | APR_FPROT_UEXECUTE)
+
+static void make_dir(const char *name, apr_fileperms_t mode)
+{
+    struct stat st;
+    int fd;
+
+    ck_assert_int_eq(tus_beneath_mkdir(dir, name, mode, &fd), APR_SUCCESS);
+    ck_assert(is_close_on_exec(fd));
+    ck_assert_int_eq(fstat(fd, &st), 0);
+    ck_assert_uint_eq(st.st_ino, scratch_stat(name).st_ino);
+    close(fd);
+}
+
+START_TEST(directory_is_made_or_found)
+{
+    umask(_i ? 0 : 077);
+    make_dir("new", RWX | APR_FPROT_GREAD | APR_FPROT_GEXECUTE);
+    ck_assert_uint_eq(scratch_mode("new"), 0750);
+    make_dir("new", RWX);
+    ck_assert_uint_eq(scratch_mode("new"), 0750);
+}
+END_TEST
+
+START_TEST(plant_is_no_directory)
+{
+    int fd;
+
+    scratch_plant((plant_e)_i, "x");
+    switch (_i) {
+    case PLANT_DIRECTORY:
+        make_dir("x", RWX);
+        break;
+    case PLANT_HARD_LINK:
+        ck_assert(APR_STATUS_IS_ENOTDIR(tus_beneath_mkdir(dir, "x", RWX, &fd)));
+        break;
+    default:
+        ck_assert_int_eq(tus_beneath_mkdir(dir, "x", RWX, &fd), TUS_EREFUSED);
+    }
+    ck_assert(!scratch_exists("nowhere"));
+}
+END_TEST
+
 Suite *beneath_suite(void)
 {
     Suite *suite = suite_create("beneath");
@@ -473,5 +518,10 @@ Suite *beneath_suite(void)
     if (scratch_can_mount()) {
         tcase_add_test(tcase, write_to_a_full_disk_counts_what_is_stored);
     }
+
+    tcase = add_scratch_case(suite, "directories");
+    tcase_add_checked_fixture(tcase, setup, teardown);
+    tcase_add_loop_test(tcase, directory_is_made_or_found, 0, 2);
+    tcase_add_loop_test(tcase, plant_is_no_directory, 0, PLANT_COUNT);
     return suite;
 }

@@ -53,7 +53,7 @@ START_TEST(creation_is_noted_made_recorded_confirmed)
     tus_upload_t *upload = ck_create(5, 0);
     const tus_record_t *record = record_of(upload->record->id);
 
-    ck_assert_str_eq(calls(), "try note-create create put confirm");
+    ck_assert_str_eq(calls(), "pre-create try note-create create locate put confirm post-create");
     ck_assert(tus_id_is_valid(record->id));
     ck_assert_int_eq(record->size, 5);
     ck_assert_int_eq(record->ours, 1);
@@ -62,6 +62,8 @@ START_TEST(creation_is_noted_made_recorded_confirmed)
     ck_assert_str_eq(record->owner, "alice");
     ck_assert_str_eq(record->storage_type, "filestore");
     ck_assert_str_eq(record->storage_path, scratch_path(data_of(record->id)));
+    ck_assert_str_eq(record->storage_info_path,
+                     apr_pstrcat(unit_pool, record->storage_path, ".info", NULL));
     ck_assert(!tus_commit_is_finished(upload));
     ck_assert_int_eq(upload->recorded, 1);
     ck_assert_int_eq(upload->offset, 0);
@@ -102,7 +104,9 @@ START_TEST(empty_upload_is_finished_at_once)
 {
     tus_upload_t *upload = ck_create(0, _i);
 
-    ck_assert_str_eq(calls(), "try note-create create put-durable confirm");
+    ck_assert_str_eq(calls(),
+                     "pre-create try note-create create pre-finish locate put-durable confirm"
+                     " post-create post-finish");
     ck_assert(tus_commit_is_finished(upload));
     ck_assert_int_eq(upload->finished_now, 1);
     tus_upload_release(upload);
@@ -115,7 +119,7 @@ START_TEST(whole_creation_is_recorded_once)
     tus_upload_t *upload = ck_create(9, 1);
     const char *id = upload->record->id;
 
-    ck_assert_str_eq(calls(), "try note-create create");
+    ck_assert_str_eq(calls(), "pre-create try note-create create");
     ck_assert_ptr_null(record_json(id));
     ck_assert_int_eq(upload->recorded, 0);
     ck_append(upload, "four");
@@ -123,7 +127,8 @@ START_TEST(whole_creation_is_recorded_once)
     ck_assert_ptr_null(record_json(id));
     ck_assert_uint_eq(scratch_mode(data_of(id)), BIRTH);
     ck_ok(tus_append_end(upload));
-    ck_assert_str_eq(calls(), "write write flush put-durable confirm");
+    ck_assert_str_eq(calls(), "write write flush pre-finish locate put-durable confirm post-create"
+                              " post-finish");
     ck_assert_int_eq(upload->finished_now, 1);
     tus_upload_release(upload);
     ck_finished(id, "fourfive!");
@@ -137,7 +142,8 @@ START_TEST(whole_creation_cut_short_is_recorded)
 
     ck_append(upload, "four");
     ck_ok(tus_append_end(upload));
-    ck_assert_str_eq(calls(), "try note-create create write put confirm");
+    ck_assert_str_eq(calls(),
+                     "pre-create try note-create create write locate put confirm post-create");
     ck_assert_int_eq(upload->finished_now, 0);
     tus_upload_release(upload);
     ck_unfinished(id, "four");
@@ -175,14 +181,15 @@ START_TEST(taken_id_is_tried_again)
 
     fail_call("create", 1, EEXIST);
     upload = ck_create(5, 0);
-    ck_assert_str_eq(calls(), "try note-create create release try note-create create put confirm");
+    ck_assert_str_eq(calls(), "pre-create try note-create create release try note-create create"
+                              " locate put confirm post-create");
     tus_upload_release(upload);
     ck_unfinished(upload->record->id, "");
 }
 END_TEST
 
-static apr_status_t always_exists(tus_store_t *store, tus_record_t *record, tus_writer_t **writer,
-                                  apr_pool_t *p)
+static apr_status_t always_exists(tus_store_t *store, const tus_record_t *record,
+                                  tus_writer_t **writer, apr_pool_t *p)
 {
     (void)store;
     (void)record;
@@ -207,7 +214,7 @@ START_TEST(taken_ids_end_in_an_error)
 }
 END_TEST
 
-static const char *const creation_calls[] = { "note-create", "create", "put", "confirm" };
+static const char *const creation_calls[] = { "note-create", "create", "locate", "put", "confirm" };
 
 START_TEST(failed_creation_leaves_nothing)
 {
@@ -231,6 +238,7 @@ START_TEST(failed_creation_leaves_nothing)
         ck_assert(!scratch_exists(data_of(upload->record->id)));
         ck_assert_int_eq(open_descriptors(), descriptors);
     }
+    ck_assert_int_eq(calls_of("post-create"), 0);
     ck_assert_msg(rmdir(scratch_path("store")) == 0, "the store is not empty");
 }
 END_TEST
@@ -242,7 +250,7 @@ START_TEST(creation_without_a_place_in_the_table)
 
     fail_call("try", 1, APR_ENOSPC);
     ck_error(tus_create(&upload, &core, &creation, unit_pool), TUS_ERR_TOO_BUSY, APR_SUCCESS);
-    ck_assert_str_eq(calls(), "try");
+    ck_assert_str_eq(calls(), "pre-create try");
     fail_call("try", 1, EIO);
     ck_error(tus_create(&upload, &core, &creation, unit_pool), TUS_ERR_INTERNAL_SERVER_ERROR, EIO);
     ck_nothing_held();
@@ -278,7 +286,9 @@ START_TEST(undo_removes_all)
     ck_append(upload, "four");
     calls();
     tus_create_undo(upload);
-    ck_assert_str_eq(calls(), "note-change remove drop close release");
+    ck_assert_str_eq(calls(), _i ? "note-change remove drop unmark note-synced unlink close release"
+                                 : "note-change remove drop unmark note-synced unlink"
+                                   " post-terminate close release");
     ck_nothing_held();
     ck_assert_ptr_null(record_json(id));
     ck_assert(!scratch_exists(data_of(id)));
@@ -333,16 +343,21 @@ START_TEST(bytes_are_appended_over_requests)
 }
 END_TEST
 
-/* In this order: data on stable storage, noted, and only then the record vouches for it. */
-START_TEST(finish_syncs_notes_and_records)
+/*
+ * In this order: noted before all of it is there, data on stable storage, and only then the
+ * record vouches for it.
+ */
+START_TEST(finish_notes_syncs_and_records)
 {
     const char *id = make_upload(4, "");
     tus_upload_t *upload = ck_hold(id);
 
-    ck_append(upload, "four");
     calls();
+    ck_append(upload, "fo");
+    ck_append(upload, "ur");
+    ck_assert_str_eq(calls(), "write note-change write");
     ck_ok(tus_append_end(upload));
-    ck_assert_str_eq(calls(), "flush note-change put-durable");
+    ck_assert_str_eq(calls(), "flush pre-finish locate put-durable post-finish");
     ck_assert_int_eq(record_of(id)->finished, upload->record->finished);
 }
 END_TEST
@@ -401,12 +416,12 @@ END_TEST
 
 /* ---- declaring the length ------------------------------------------------ */
 
+/* It is written down with the bytes that it came with, and not before. */
 START_TEST(length_is_declared_later)
 {
     tus_upload_t *upload = ck_create(TUS_SIZE_UNKNOWN, 0);
     const char *id = upload->record->id;
 
-    ck_assert_str_eq(calls(), "try note-create create put confirm");
     ck_append(upload, "four");
     ck_ok(tus_append_end(upload));
     tus_upload_release(upload);
@@ -415,12 +430,60 @@ START_TEST(length_is_declared_later)
     upload = ck_hold(id);
     calls();
     ck_ok(tus_append_declare(upload, 8));
-    ck_assert_str_eq(calls(), "note-change put");
-    ck_assert_int_eq(record_of(id)->size, 8);
-    ck_assert_int_eq(tus_append_room(upload), 4);
     ck_ok(tus_append_declare(upload, 8));
+    ck_error(tus_append_declare(upload, 9), TUS_ERR_INVALID_UPLOAD_LENGTH, APR_SUCCESS);
     ck_assert_str_eq(calls(), "");
+    ck_assert_int_eq(tus_append_room(upload), 4);
+    ck_append(upload, "mo");
+    ck_assert_int_eq(record_of(id)->size, TUS_SIZE_UNKNOWN);
+    ck_ok(tus_append_end(upload));
+    ck_assert_str_eq(calls(), "write locate note-change put");
+    tus_upload_release(upload);
+    ck_assert_int_eq(record_of(id)->size, 8);
+    ck_unfinished(id, "fourmo");
+
+    upload = ck_hold(id);
+    calls();
+    ck_ok(tus_append_declare(upload, 8));
+    ck_ok(tus_append_end(upload));
+    ck_assert_str_eq(calls(), "");
+    ck_append(upload, "re");
+    ck_ok(tus_append_end(upload));
+    tus_upload_release(upload);
+    ck_finished(id, "fourmore");
+}
+END_TEST
+
+START_TEST(length_that_comes_with_the_last_bytes_finishes)
+{
+    const char *id = make_upload(TUS_SIZE_UNKNOWN, "four");
+    tus_upload_t *upload = ck_hold(id);
+
+    calls();
+    ck_ok(tus_append_declare(upload, 8));
     ck_append(upload, "more");
+    ck_ok(tus_append_end(upload));
+    ck_assert_str_eq(calls(), "note-change write flush pre-finish locate put-durable post-finish");
+    tus_upload_release(upload);
+    ck_finished(id, "fourmore");
+}
+END_TEST
+
+/* The bytes of a request that died count, its length does not: a client can declare it again. */
+START_TEST(length_of_a_request_that_died_is_open)
+{
+    const char *id = make_upload(TUS_SIZE_UNKNOWN, "four");
+    tus_upload_t *upload = ck_hold(id);
+
+    ck_ok(tus_append_declare(upload, 8));
+    ck_append(upload, "more");
+    tus_upload_release(upload);
+    ck_ok(tus_upload_inspect(&upload, &core, id, unit_pool));
+    ck_assert_int_eq(upload->record->size, TUS_SIZE_UNKNOWN);
+    ck_assert_int_eq(upload->offset, 8);
+    ck_assert(!tus_commit_is_finished(upload));
+    upload = ck_hold(id);
+    ck_ok(tus_append_declare(upload, 8));
     ck_ok(tus_append_end(upload));
     tus_upload_release(upload);
     ck_finished(id, "fourmore");
@@ -483,18 +546,21 @@ END_TEST
 
 START_TEST(failed_declaration_leaves_the_length_open)
 {
-    static const char *const declaring[] = { "note-change", "put" };
+    static const char *const declaring[] = { "locate", "note-change", "put" };
     const char *id = make_upload(TUS_SIZE_UNKNOWN, "four");
     tus_upload_t *upload = ck_hold(id);
 
     fail_call(declaring[_i], 1, ENOSPC);
-    ck_error(tus_append_declare(upload, 8), TUS_ERR_INSUFFICIENT_STORAGE, ENOSPC);
-    ck_assert_int_eq(upload->record->size, TUS_SIZE_UNKNOWN);
+    ck_ok(tus_append_declare(upload, 8));
+    ck_error(tus_append_end(upload), TUS_ERR_INSUFFICIENT_STORAGE, ENOSPC);
     ck_assert_int_eq(upload->offset, 4);
     tus_upload_release(upload);
     ck_unfinished(id, "four");
+    ck_assert_int_eq(record_of(id)->size, TUS_SIZE_UNKNOWN);
     upload = ck_hold(id);
     ck_ok(tus_append_declare(upload, 12));
+    ck_ok(tus_append_end(upload));
+    ck_assert_int_eq(record_of(id)->size, 12);
 }
 END_TEST
 
@@ -567,25 +633,29 @@ START_TEST(sync_always_syncs_data_before_the_record_of_a_creation)
     ck_append(upload, "four");
     calls();
     ck_ok(tus_append_end(upload));
-    ck_assert_str_eq(calls(), "flush put-durable confirm");
+    ck_assert_str_eq(calls(), "flush note-synced locate put-durable confirm post-create");
     tus_upload_release(upload);
     upload = ck_create(TUS_SIZE_UNKNOWN, 0);
     ck_append(upload, "four");
     calls();
     ck_ok(tus_append_declare(upload, 9));
-    ck_assert_str_eq(calls(), "put-durable");
+    ck_ok(tus_append_end(upload));
+    ck_assert_str_eq(calls(), "flush note-synced locate put-durable");
 }
 END_TEST
 
 /* ---- errors -------------------------------------------------------------- */
 
+/* The first HOLD_CALLS of them are of the holding. */
+#define HOLD_CALLS 9
+
 static const struct {
     const char *word;
     int nth;
 } append_calls[] = {
-    { "try", 1 },   { "get", 1 },     { "size", 1 },        { "resume", 1 },
-    { "fence", 1 }, { "written", 1 }, { "get", 2 },         { "write", 1 },
-    { "write", 2 }, { "flush", 1 },   { "note-change", 1 }, { "put-durable", 1 },
+    { "try", 1 },   { "get", 1 },     { "size", 1 },   { "marked", 1 },      { "resume", 1 },
+    { "fence", 1 }, { "written", 1 }, { "get", 2 },    { "marked", 2 },      { "write", 1 },
+    { "write", 2 }, { "flush", 1 },   { "locate", 1 }, { "note-change", 1 }, { "put-durable", 1 },
 };
 
 /* The last two writes of an upload, until one call fails. */
@@ -698,7 +768,7 @@ END_TEST
 START_TEST(full_disk_keeps_the_offset_true)
 {
     char *data = apr_palloc(unit_pool, 2 * ROOM);
-    tus_place_t place = { NULL, NULL, 0, 0 };
+    tus_place_t place = { .file_mode = APR_FPROT_UREAD | APR_FPROT_UWRITE };
     const tus_store_provider_t *wrapped = core.store->provider;
     tus_upload_t *upload;
 
@@ -707,9 +777,7 @@ START_TEST(full_disk_keeps_the_offset_true)
     scratch_mount("store", ROOM);
     scratch_put("store/filler", "some");
     place.path = scratch_path("store");
-    ck_assert_int_eq(
-        tus_store_file.open(&core.store, &place, APR_FPROT_UREAD | APR_FPROT_UWRITE, unit_pool),
-        APR_SUCCESS);
+    ck_assert_int_eq(tus_store_file.open(&core.store, &place, unit_pool), APR_SUCCESS);
     core.store->provider = wrapped;
     upload = ck_create(ROOM, 0);
     ck_error(tus_append(upload, data, ROOM), TUS_ERR_INSUFFICIENT_STORAGE, ENOSPC);
@@ -732,11 +800,14 @@ END_TEST
 START_TEST(termination_removes_data_before_the_record)
 {
     const char *id = make_upload(8, "four");
-    tus_upload_t *upload = ck_hold(id);
+    tus_upload_t *upload;
 
     calls();
-    ck_ok(tus_terminate(upload));
-    ck_assert_str_eq(calls(), "note-change remove drop close release");
+    ck_ok(end_upload(id));
+    ck_assert_str_eq(strstr(calls(), "pre-terminate"),
+                     "pre-terminate note-change remove drop unmark note-synced unlink"
+                     " post-terminate close"
+                     " release");
     ck_nothing_held();
     ck_assert_ptr_null(record_json(id));
     ck_assert(!scratch_exists(data_of(id)));
@@ -757,7 +828,7 @@ START_TEST(finished_upload_is_terminated)
     if (_i) { /* the application took the data */
         ck_assert_int_eq(unlink(scratch_path(data_of(id))), 0);
     }
-    ck_ok(tus_terminate(ck_hold(id)));
+    ck_ok(end_upload(id));
     ck_nothing_held();
     ck_assert_ptr_null(record_json(id));
     ck_assert(!scratch_exists(data_of(id)));
@@ -768,10 +839,9 @@ START_TEST(failed_termination_lets_go_and_can_be_repeated)
 {
     static const char *const terminating[] = { "note-change", "remove", "drop" };
     const char *id = make_upload(8, "four");
-    tus_upload_t *upload = ck_hold(id);
 
     fail_call(terminating[_i], 1, EIO);
-    ck_error(tus_terminate(upload), TUS_ERR_INTERNAL_SERVER_ERROR, EIO);
+    ck_error(end_upload(id), TUS_ERR_INTERNAL_SERVER_ERROR, EIO);
     ck_nothing_held();
     ck_assert_ptr_nonnull(record_json(id));
     settle_all();
@@ -780,7 +850,7 @@ START_TEST(failed_termination_lets_go_and_can_be_repeated)
     }
     else {
         ck_assert_int_eq(settled_as(id), TUS_SETTLED_KEEP);
-        ck_ok(tus_terminate(ck_hold(id)));
+        ck_ok(end_upload(id));
     }
     ck_assert_ptr_null(record_json(id));
     ck_assert(!scratch_exists(data_of(id)));
@@ -810,7 +880,7 @@ START_TEST(settle_removes_orphans)
     tus_upload_release(upload);
     calls();
     settle_all();
-    ck_assert_str_eq(calls(), "try get discard release");
+    ck_assert_str_eq(calls(), "try get discard unmark note-synced unlink release");
     ck_assert_int_eq(settled_as(id), TUS_SETTLED_GONE);
     ck_assert(!scratch_exists(data_of(id)));
 }
@@ -967,8 +1037,8 @@ static const struct {
     const char *word;
     int kept;
 } crashes[] = {
-    { "note-create", 0 }, { "create", 0 },      { "write", 0 },
-    { "flush", 0 },       { "put-durable", 0 }, { "confirm", 1 },
+    { "note-create", 0 }, { "create", 0 }, { "write", 0 },       { "flush", 0 },
+    { "pre-finish", 0 },  { "locate", 0 }, { "put-durable", 0 }, { "confirm", 1 },
 };
 
 START_TEST(crash_before_each_call_is_settled)
@@ -1024,21 +1094,23 @@ Suite *core_suite(void)
 
     tcase = add_core_case(suite, "append");
     tcase_add_test(tcase, bytes_are_appended_over_requests);
-    tcase_add_test(tcase, finish_syncs_notes_and_records);
+    tcase_add_test(tcase, finish_notes_syncs_and_records);
     tcase_add_test(tcase, excess_bytes_are_not_stored);
     tcase_add_test(tcase, deferred_length_is_limited);
     tcase_add_test(tcase, known_length_rules_over_a_lower_limit);
     tcase_add_test(tcase, length_is_declared_later);
+    tcase_add_test(tcase, length_that_comes_with_the_last_bytes_finishes);
+    tcase_add_test(tcase, length_of_a_request_that_died_is_open);
     tcase_add_test(tcase, length_of_what_is_stored_finishes);
     tcase_add_loop_test(tcase, empty_deferred_upload_is_not_finished, 0, 2);
     tcase_add_test(tcase, wrong_length_is_refused);
-    tcase_add_loop_test(tcase, failed_declaration_leaves_the_length_open, 0, 2);
+    tcase_add_loop_test(tcase, failed_declaration_leaves_the_length_open, 0, 3);
     tcase_add_test(tcase, sync_none_syncs_nothing);
     tcase_add_test(tcase, sync_finish_syncs_what_is_finished);
     tcase_add_test(tcase, sync_always_syncs_every_request);
     tcase_add_test(tcase, sync_always_syncs_data_before_the_record_of_a_creation);
     tcase_add_loop_test(tcase, failed_append_is_true_and_goes_on, 0, COUNT(append_calls));
-    tcase_add_loop_test(tcase, failed_hold_holds_nothing, 0, 7);
+    tcase_add_loop_test(tcase, failed_hold_holds_nothing, 0, HOLD_CALLS);
     tcase_add_test(tcase, partial_write_counts);
     tcase_add_test(tcase, partial_write_of_all_bytes_can_finish);
     tcase_add_test(tcase, limit_on_files_keeps_the_offset_true);

@@ -12,7 +12,6 @@
 
 #include <errno.h>
 #include <string.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #define COUNT(array) ((int)(sizeof(array) / sizeof((array)[0])))
@@ -94,7 +93,7 @@ START_TEST(upload_lives_on_disk)
 
     settle_all();
     ck_assert(is_indexed(id));
-    ck_ok(tus_terminate(ck_hold(id)));
+    ck_ok(end_upload(id));
     ck_assert_str_eq(listing(), "");
     settle_all();
     ck_assert(!is_indexed(id));
@@ -157,7 +156,7 @@ START_TEST(remnant_is_removed)
     settle_all();
     ck_assert(is_indexed(id));
     fail_call("drop", 1, EIO);
-    ck_error(tus_terminate(ck_hold(id)), TUS_ERR_INTERNAL_SERVER_ERROR, EIO);
+    ck_error(end_upload(id), TUS_ERR_INTERNAL_SERVER_ERROR, EIO);
     ck_assert_str_eq(listing(), apr_pstrcat(unit_pool, id, ".info", NULL));
     settle_all();
     ck_assert_str_eq(listing(), "");
@@ -339,24 +338,7 @@ static void declare_and_append(void)
 
 static void terminate_it(void)
 {
-    ck_ok(tus_terminate(ck_hold(victim)));
-}
-
-/* In a process that dies at its nth call. Nonzero if it did. */
-static int died_at(int nth, void (*deed)(void))
-{
-    int status;
-    pid_t pid = fork();
-
-    ck_assert_int_ge(pid, 0);
-    if (pid == 0) {
-        die_at(nth);
-        deed();
-        _exit(1);
-    }
-    ck_assert_int_eq(waitpid(pid, &status, 0), pid);
-    ck_assert_msg(WIFEXITED(status) && WEXITSTATUS(status) <= 1, "it died otherwise: %#x", status);
-    return WEXITSTATUS(status) == 0;
+    ck_ok(end_upload(victim));
 }
 
 /* It can be inspected, is finished or goes on, and ends as it should; then it is terminated. */
@@ -380,7 +362,7 @@ static void ck_goes_on(const char *id)
     ck_assert_str_eq(scratch_get(data_of(id)), "fourmore");
     settle_all();
     ck_assert(is_indexed(id));
-    ck_ok(tus_terminate(ck_hold(id)));
+    ck_ok(end_upload(id));
     settle_all();
     ck_assert(!is_indexed(id));
     ck_assert_str_eq(listing(), "");

@@ -22,13 +22,23 @@ static const struct {
     { TUS_ERR_MISMATCHED_OFFSET, "ERR_MISMATCHED_OFFSET", 409 },
     { TUS_ERR_UPLOAD_SIZE_EXCEEDED, "ERR_UPLOAD_SIZE_EXCEEDED", 413 },
     { TUS_ERR_NOT_IMPLEMENTED, "ERR_NOT_IMPLEMENTED", 501 },
+    { TUS_ERR_UPLOAD_NOT_FINISHED, "ERR_UPLOAD_NOT_FINISHED", 400 },
+    { TUS_ERR_INVALID_CONCAT, "ERR_INVALID_CONCAT", 400 },
+    { TUS_ERR_CONCATENATION_UNSUPPORTED, "ERR_CONCATENATION_UNSUPPORTED", 400 },
     { TUS_ERR_MODIFY_FINAL, "ERR_MODIFY_FINAL", 403 },
     { TUS_ERR_AMBIGUOUS_UPLOAD_LENGTH, "ERR_AMBIGUOUS_UPLOAD_LENGTH", 400 },
     { TUS_ERR_INVALID_UPLOAD_LENGTH_DEFER, "ERR_INVALID_UPLOAD_LENGTH_DEFER", 400 },
     { TUS_ERR_INVALID_METADATA, "ERR_INVALID_METADATA", 400 },
+    { TUS_ERR_INVALID_CHECKSUM, "ERR_INVALID_CHECKSUM", 400 },
+    { TUS_ERR_UNSUPPORTED_CHECKSUM, "ERR_UNSUPPORTED_CHECKSUM", 400 },
+    { TUS_ERR_CHECKSUM_MISMATCH, "ERR_CHECKSUM_MISMATCH", 460 },
+    { TUS_ERR_UPLOAD_STOPPED, "ERR_UPLOAD_STOPPED", 400 },
+    { TUS_ERR_UPLOAD_REJECTED, "ERR_UPLOAD_REJECTED", 400 },
+    { TUS_ERR_TERMINATION_REJECTED, "ERR_UPLOAD_TERMINATION_REJECTED", 400 },
     { TUS_ERR_UPLOAD_INTERRUPTED, "ERR_UPLOAD_INTERRUPTED", 503 },
     { TUS_ERR_READ_TIMEOUT, "ERR_READ_TIMEOUT", 503 },
     { TUS_ERR_TOO_BUSY, "ERR_TOO_BUSY", 503 },
+    { TUS_ERR_ORIGIN_NOT_ALLOWED, "ERR_ORIGIN_NOT_ALLOWED", 403 },
     { TUS_ERR_METHOD_NOT_ALLOWED, "ERR_METHOD_NOT_ALLOWED", 405 },
     { TUS_ERR_INSUFFICIENT_STORAGE, "ERR_INSUFFICIENT_STORAGE", 507 },
     { TUS_ERR_INTERNAL_SERVER_ERROR, "ERR_INTERNAL_SERVER_ERROR", 500 },
@@ -44,6 +54,7 @@ START_TEST(table_has_every_error)
     ck_assert_uint_gt(strlen(error->message), 10);
     ck_assert_int_eq(error->rv, APR_SUCCESS);
     ck_assert_ptr_null(error->detail);
+    ck_assert_ptr_null(error->reply);
 }
 END_TEST
 
@@ -97,6 +108,30 @@ START_TEST(other_failures_are_500)
 }
 END_TEST
 
+START_TEST(module_may_choose_the_status)
+{
+    static const tus_reply_t replies[] = { { .status = 418, .body = "no" }, { .body = "no" } };
+    const tus_error_t *error =
+        tus_error_reply(unit_pool, TUS_ERR_TERMINATION_REJECTED, &replies[_i]);
+
+    ck_assert_int_eq(error->err, TUS_ERR_TERMINATION_REJECTED);
+    ck_assert_str_eq(error->code, "ERR_UPLOAD_TERMINATION_REJECTED");
+    ck_assert_int_eq(error->status, _i == 0 ? 418 : 400);
+    ck_assert_ptr_eq(error->reply, &replies[_i]);
+    ck_assert_int_eq(error->rv, APR_SUCCESS);
+}
+END_TEST
+
+START_TEST(reason_is_a_sentence_for_our_own_statuses)
+{
+    ck_assert_ptr_nonnull(tus_error_reason(TUS_EDAMAGED));
+    ck_assert_ptr_nonnull(tus_error_reason(TUS_EREFUSED));
+    ck_assert_str_ne(tus_error_reason(TUS_EDAMAGED), tus_error_reason(TUS_EREFUSED));
+    ck_assert_ptr_null(tus_error_reason(APR_SUCCESS));
+    ck_assert_ptr_null(tus_error_reason(EIO));
+}
+END_TEST
+
 Suite *error_suite(void)
 {
     Suite *suite = suite_create("error");
@@ -108,5 +143,7 @@ Suite *error_suite(void)
     tcase_add_test(tcase, own_sentence_replaces_the_default);
     tcase_add_test(tcase, full_disk_is_507);
     tcase_add_loop_test(tcase, other_failures_are_500, 0, 5);
+    tcase_add_loop_test(tcase, module_may_choose_the_status, 0, 2);
+    tcase_add_test(tcase, reason_is_a_sentence_for_our_own_statuses);
     return suite;
 }

@@ -92,7 +92,7 @@ START_TEST(unfinished_upload_is_found)
     tus_upload_t *upload;
 
     ck_ok(tus_upload_find(&upload, &core, id, unit_pool));
-    ck_assert_str_eq(calls(), "get size");
+    ck_assert_str_eq(calls(), "get size marked size");
     ck_assert_str_eq(upload->record->id, id);
     ck_assert_int_eq(upload->offset, 4);
     ck_assert_int_gt(upload->modified, 0);
@@ -105,13 +105,13 @@ START_TEST(unfinished_upload_is_found)
 }
 END_TEST
 
-/* Locked, then the fence, then both read again: what was read before may be history. */
+/* Locked, then the fence, then all is read again: what was read before may be history. */
 START_TEST(unfinished_upload_is_held)
 {
     const char *id = make_upload(8, "four");
     tus_upload_t *upload = ck_hold(id);
 
-    ck_assert_str_eq(calls(), "try get size resume fence written get");
+    ck_assert_str_eq(calls(), "try get size marked size resume fence written get marked");
     ck_assert_int_eq(upload->offset, 4);
     ck_assert_int_gt(upload->modified, 0);
     ck_assert_ptr_nonnull(upload->writer);
@@ -198,12 +198,14 @@ START_TEST(upload_with_all_bytes_is_finished_on_the_way)
     ck_ok(ways[_i](&upload, id));
     ck_assert_int_eq(upload->finished_now, 0);
     ck_assert_int_eq(calls_of("put-durable"), 1);
+    ck_assert_int_eq(calls_of("pre-finish"), 1);
+    ck_assert_int_eq(calls_of("post-finish"), 1);
 }
 END_TEST
 
 START_TEST(upload_that_cannot_be_finished_is_not_said_to_be)
 {
-    static const char *const finishing[] = { "flush", "note-change", "put-durable" };
+    static const char *const finishing[] = { "flush", "locate", "note-change", "put-durable" };
     const char *id = make_upload(8, "fourmore");
 
     for (int i = 0; i < COUNT(finishing); i++) {
@@ -513,7 +515,7 @@ START_TEST(judge_that_refuses_disturbs_nobody)
     ck_assert_int_eq(judged, 1);
     ck_assert_int_eq(judged_offset, 4);
     ck_assert_int_eq(times_asked(), 0);
-    ck_assert_str_eq(calls(), "try get size");
+    ck_assert_str_eq(calls(), "try get size marked size");
     other_lets_go(id);
     ck_nothing_held();
 }
@@ -741,7 +743,8 @@ END_TEST
 
 static void terminate_elsewhere(void)
 {
-    ck_ok(tus_terminate(elsewhere));
+    ck_assert_int_eq(tus_remove(elsewhere), APR_SUCCESS);
+    tus_upload_release(elsewhere);
 }
 
 START_TEST(upload_terminated_by_another_server_is_not_found)

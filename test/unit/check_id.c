@@ -79,6 +79,23 @@ START_TEST(made_ids_are_valid_and_differ)
 }
 END_TEST
 
+START_TEST(key_is_the_id_or_its_hash)
+{
+    const char *longest = letters(TUS_ID_KEY_SIZE - 1);
+    char key[TUS_ID_KEY_SIZE];
+
+    ck_assert_str_eq(tus_id_key("a-b", key), "a-b");
+    ck_assert_str_eq(key, "a-b");
+    ck_assert_str_eq(tus_id_key("a~", key), "a~");
+    ck_assert_str_eq(tus_id_key(longest, key), longest);
+    ck_assert_str_eq(tus_id_key("a/b", key), "~3ec69c85a4ff96830024afeef2d4e512181c8f7b");
+    ck_assert_str_eq(tus_id_key("~", key), "~fb3c6e4de85bd9eae26fdc63e75f10a7f39e850e");
+    ck_assert_uint_eq(strlen(tus_id_key(letters(TUS_ID_KEY_SIZE), key)), 41);
+    ck_assert_uint_eq(strlen(tus_id_key(letters(1000), key)), 41);
+    ck_assert(tus_id_is_valid(key));
+}
+END_TEST
+
 Suite *id_suite(void)
 {
     Suite *suite = suite_create("id");
@@ -88,5 +105,6 @@ Suite *id_suite(void)
     tcase_add_loop_test(tcase, id_is_invalid, 0, COUNT(invalid));
     tcase_add_test(tcase, id_has_bounds);
     tcase_add_test(tcase, made_ids_are_valid_and_differ);
+    tcase_add_test(tcase, key_is_the_id_or_its_hash);
     return suite;
 }

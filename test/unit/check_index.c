@@ -181,42 +181,6 @@ START_TEST(test_bulky_metadata)
 }
 END_TEST
 
-static apr_status_t stop_at_third(void *baton, const tus_entry_t *entry)
-{
-    int *calls = baton;
-
-    (void)entry;
-    return ++*calls == 3 ? APR_EGENERAL : APR_SUCCESS;
-}
-
-START_TEST(test_walk_ends_when_told)
-{
-    int calls = 0;
-
-    create_many(0, 10);
-    fold();
-    ck_assert_int_eq(tus_meta_dbm.walk(meta, stop_at_third, &calls, unit_pool), APR_EGENERAL);
-    ck_assert_int_eq(calls, 3);
-}
-END_TEST
-
-static apr_status_t fold_again(void *baton, const tus_entry_t *entry)
-{
-    (void)baton;
-    terminate(entry->id);
-    fold();
-    return APR_SUCCESS;
-}
-
-START_TEST(test_walk_holds_no_mutex_while_it_calls)
-{
-    create_many(0, 10);
-    fold();
-    ck_assert_int_eq(tus_meta_dbm.walk(meta, fold_again, NULL, unit_pool), APR_SUCCESS);
-    assert_indexed(0, 0);
-}
-END_TEST
-
 /* ---- holding, cancelling, two folders ------------------------------------ */
 
 START_TEST(test_held_uploads_are_asked_again)
@@ -285,8 +249,6 @@ Suite *index_suite(void)
     tcase_add_test(tcase, test_another_driver);
     tcase_add_test(tcase, test_ids_of_all_lengths);
     tcase_add_test(tcase, test_bulky_metadata);
-    tcase_add_test(tcase, test_walk_ends_when_told);
-    tcase_add_test(tcase, test_walk_holds_no_mutex_while_it_calls);
     tcase_add_test(tcase, test_held_uploads_are_asked_again);
     tcase_add_test(tcase, test_cancel);
     tcase_add_test(tcase, test_one_folder_at_a_time);

@@ -1,6 +1,11 @@
 /* Licensed under the Apache License, Version 2.0; see LICENSE. */
 
-/* The metadata provider "dbm": records. The index is in check_index.c. */
+/*
+ * The metadata provider "dbm": what holds of every one, and how records, marks
+ * and links lie on disk. The index is in check_index.c.
+ */
+#include "check_meta_provider.h"
+#include "peers.h"
 #include "scratch.h"
 #include "tus_words.h"
 
@@ -143,20 +148,6 @@ START_TEST(test_id_with_directories)
 }
 END_TEST
 
-START_TEST(test_the_longest_id)
-{
-    char segment[201];
-    const char *id;
-
-    memset(segment, 'x', 199);
-    segment[199] = '\0';
-    id = apr_psprintf(unit_pool, "%s/%s/%s/%s/%s", segment, segment, segment, segment, segment);
-    keep_records_in_state();
-    ck_assert_int_eq(put(id), APR_SUCCESS);
-    assert_kept(id, 42);
-}
-END_TEST
-
 START_TEST(test_records_in_the_state_directory)
 {
     keep_records_in_state();
@@ -242,20 +233,17 @@ START_TEST(test_symbolic_link_on_the_way)
 }
 END_TEST
 
-START_TEST(test_invalid_ids)
+START_TEST(test_invalid_ids_reach_no_file)
 {
-    static const char *const ids[] = { "",      "..",       "../one", "a/../one", "/one",
-                                       "one/",  ".one",     "a//one", "a\nb",     "a b",
-                                       "a%2fb", "one.info", "\xff",   "a/.b",     "+one" };
-    apr_size_t i;
-
-    for (i = 0; i < sizeof(ids) / sizeof(ids[0]); i++) {
-        ck_assert_int_eq(get(ids[i]), APR_EINVAL);
-        ck_assert_int_ne(put(ids[i]), APR_SUCCESS);
-        ck_assert_int_eq(tus_meta_dbm.remove(meta, ids[i]), APR_EINVAL);
-        ck_assert_int_eq(tus_meta_dbm.note(meta, ids[i], TUS_NOTE_CHANGE), APR_EINVAL);
-    }
+    ck_assert_int_eq(put("../one"), APR_EINVAL);
+    ck_assert_int_eq(tus_meta_dbm.note(meta, "../one", TUS_NOTE_CHANGE), APR_EINVAL);
+    ck_assert_int_eq(tus_meta_dbm.mark(meta, "../one", 1, 0), APR_EINVAL);
+    ck_assert_int_eq(tus_meta_dbm.link(meta, "../one", "two"), APR_EINVAL);
+    ck_assert_int_eq(tus_meta_dbm.link(meta, "one", "a\nb"), APR_EINVAL);
+    ck_assert(!scratch_exists("one.info"));
     ck_assert(!scratch_exists("state/journal"));
+    ck_assert(!scratch_exists("state/unverified"));
+    ck_assert(!scratch_exists("state/links"));
 }
 END_TEST
 
@@ -336,6 +324,250 @@ START_TEST(test_a_store_that_went)
 }
 END_TEST
 
+/* ---- marks --------------------------------------------------------------- */
+
+static apr_status_t marked(const char *id)
+{
+    apr_off_t offset;
+
+    return tus_meta_dbm.marked(meta, id, &offset);
+}
+
+static void assert_marked(const char *id, apr_off_t expected)
+{
+    apr_off_t offset = -1;
+
+    ck_assert_int_eq(tus_meta_dbm.marked(meta, id, &offset), APR_SUCCESS);
+    ck_assert_int_eq(offset, expected);
+}
+
+static const char *target_of(const char *name)
+{
+    char text[256];
+    ssize_t len = readlink(scratch_path(name), text, sizeof(text));
+
+    ck_assert_int_ge(len, 0);
+    return apr_pstrmemdup(unit_pool, text, (apr_size_t)len);
+}
+
+START_TEST(test_marks_on_disk)
+{
+    ck_assert(APR_STATUS_IS_ENOENT(marked("one")));
+    ck_assert_int_eq(tus_meta_dbm.unmark(meta, "one"), APR_SUCCESS);
+    ck_assert(!scratch_exists("state/unverified")); /* made when it is needed */
+    ck_assert_int_eq(tus_meta_dbm.mark(meta, "one", 5, 0), APR_SUCCESS);
+    ck_assert_int_eq(tus_meta_dbm.mark(meta, "a/b", 6, 1), APR_SUCCESS);
+    ck_assert_uint_eq(scratch_mode("state/unverified"), 0700);
+    ck_assert_str_eq(target_of("state/unverified/one"), "5");
+    ck_assert(!scratch_exists("state/unverified/a"));
+    ck_assert_int_eq(tus_meta_dbm.mark(meta, "one", 7, 1), APR_SUCCESS);
+    ck_assert_str_eq(target_of("state/unverified/one"), "7 durable");
+    ck_assert(!scratch_exists("state/unverified/one+"));
+    ck_assert_int_eq(tus_meta_dbm.unmark(meta, "one"), APR_SUCCESS);
+    ck_assert_int_eq(tus_meta_dbm.unmark(meta, "a/b"), APR_SUCCESS);
+    ck_assert_int_eq(rmdir(scratch_path("state/unverified")), 0); /* nothing is left */
+    ck_assert_int_eq(tus_meta_dbm.mark(meta, "one", -1, 0), APR_EINVAL);
+}
+END_TEST
+
+START_TEST(test_damaged_marks)
+{
+    static const char *const targets[] = {
+        "x", "-1", "1x", "1 ", " 1", "1 durable2", "/etc/passwd", "9999999999999999999",
+        /* longer than any mark, and cut where it is read it would be one */
+        "000000000000000000000000000000000000000000000000000000000000001234"
+    };
+    apr_size_t i;
+
+    scratch_mkdir("state/unverified");
+    for (i = 0; i < sizeof(targets) / sizeof(targets[0]); i++) {
+        scratch_symlink(targets[i], "state/unverified/one");
+        ck_assert_int_eq(marked("one"), TUS_EDAMAGED);
+        ck_assert_int_eq(tus_meta_dbm.mark(meta, "one", 5, 0), APR_SUCCESS);
+        assert_marked("one", 5);
+        ck_assert_int_eq(tus_meta_dbm.unmark(meta, "one"), APR_SUCCESS);
+        scratch_symlink(targets[i], "state/unverified/one");
+        ck_assert_int_eq(tus_meta_dbm.unmark(meta, "one"), APR_SUCCESS);
+        ck_assert(!scratch_exists("state/unverified/one"));
+    }
+    scratch_put("state/unverified/one", "5");
+    ck_assert_int_eq(marked("one"), TUS_EDAMAGED);
+    ck_assert_int_eq(tus_meta_dbm.unmark(meta, "one"), APR_SUCCESS);
+    scratch_mkdir("state/unverified/one");
+    ck_assert_int_eq(marked("one"), TUS_EDAMAGED);
+    ck_assert_int_ne(tus_meta_dbm.unmark(meta, "one"), APR_SUCCESS);
+    ck_assert_int_ne(tus_meta_dbm.mark(meta, "one", 5, 0), APR_SUCCESS);
+}
+END_TEST
+
+START_TEST(test_leftover_of_a_mark_that_was_replaced)
+{
+    ck_assert_int_eq(tus_meta_dbm.mark(meta, "one", 5, 0), APR_SUCCESS);
+    scratch_symlink("9", "state/unverified/one+");
+    assert_marked("one", 5);
+    ck_assert_int_eq(tus_meta_dbm.mark(meta, "one", 6, 0), APR_SUCCESS);
+    assert_marked("one", 6);
+    ck_assert(!scratch_exists("state/unverified/one+"));
+    scratch_symlink("9", "state/unverified/one+");
+    ck_assert_int_eq(tus_meta_dbm.unmark(meta, "one"), APR_SUCCESS);
+    ck_assert_int_eq(rmdir(scratch_path("state/unverified")), 0);
+}
+END_TEST
+
+/* ---- links --------------------------------------------------------------- */
+
+static const char *linked(const char *part)
+{
+    apr_array_header_t *finals;
+
+    ck_assert_int_eq(tus_meta_dbm.links(meta, part, &finals, unit_pool), APR_SUCCESS);
+    return apr_array_pstrcat(unit_pool, finals, ' ');
+}
+
+START_TEST(test_links_on_disk)
+{
+    ck_assert_str_eq(linked("part"), "");
+    ck_assert_int_eq(tus_meta_dbm.unlink(meta, "part"), APR_SUCCESS);
+    ck_assert(!scratch_exists("state/links"));
+    ck_assert_int_eq(tus_meta_dbm.link(meta, "part", "d/final"), APR_SUCCESS);
+    ck_assert_uint_eq(scratch_mode("state/links"), 0700);
+    ck_assert_uint_eq(scratch_mode("state/links/part"), 0600);
+    ck_assert_str_eq(scratch_get("state/links/part"), "=d/final\n");
+    ck_assert_int_eq(tus_meta_dbm.link(meta, "a/b", "two"), APR_SUCCESS);
+    ck_assert(!scratch_exists("state/links/a"));
+    ck_assert_int_eq(tus_meta_dbm.unlink(meta, "a/b"), APR_SUCCESS);
+    ck_assert_int_eq(tus_meta_dbm.unlink(meta, "part"), APR_SUCCESS);
+    ck_assert_int_eq(rmdir(scratch_path("state/links")), 0);
+}
+END_TEST
+
+START_TEST(test_damaged_links)
+{
+    scratch_mkdir("state/links");
+    scratch_put("state/links/part", "=one\n=tw");
+    ck_assert_str_eq(linked("part"), "one");
+    ck_assert_int_eq(tus_meta_dbm.link(meta, "part", "three"), APR_SUCCESS);
+    ck_assert_str_eq(linked("part"), "one three");
+    scratch_put("state/links/part", "=../x\n\n==\n=a b\n=.h\nplain\n=good\n=x.info\n=a//b\n");
+    ck_assert_str_eq(linked("part"), "good");
+    scratch_put("state/links/part", "");
+    ck_assert_str_eq(linked("part"), "");
+    ck_assert_int_eq(unlink(scratch_path("state/links/part")), 0);
+    scratch_mkdir("state/links/part");
+    ck_assert_int_ne(tus_meta_dbm.link(meta, "part", "one"), APR_SUCCESS);
+    ck_assert_int_ne(tus_meta_dbm.unlink(meta, "part"), APR_SUCCESS);
+}
+END_TEST
+
+/* Of a file of any size only the end is read. */
+START_TEST(test_a_great_many_links)
+{
+    char *text = apr_palloc(unit_pool, 3 * 1024 * 1024);
+    apr_array_header_t *finals;
+    int i, len = 0;
+
+    for (i = 0; i < 200000; i++) {
+        len += apr_snprintf(text + len, 32, "=final-%d\n", i);
+    }
+    ck_assert_int_gt(len, 2 * 1024 * 1024);
+    scratch_mkdir("state/links");
+    scratch_put("state/links/part", text);
+    ck_assert_int_eq(tus_meta_dbm.links(meta, "part", &finals, unit_pool), APR_SUCCESS);
+    ck_assert_int_gt(finals->nelts, 60000);
+    ck_assert_int_lt(finals->nelts, 90000);
+    for (i = 0; i < finals->nelts; i++) {
+        ck_assert_str_eq(APR_ARRAY_IDX(finals, i, const char *),
+                         apr_psprintf(unit_pool, "final-%d", 200000 - finals->nelts + i));
+    }
+    ck_assert_int_eq(truncate(scratch_path("state/links/part"), 1024 * 1024 * 1024), 0);
+    ck_assert_str_eq(linked("part"), ""); /* of a file that ends in zeros, quickly */
+}
+END_TEST
+
+START_TEST(test_full_disk_tears_no_other_link)
+{
+    ck_assert_int_eq(tus_meta_dbm.link(meta, "part", "one"), APR_SUCCESS);
+    scratch_limit_files(10);
+    ck_assert_int_ne(tus_meta_dbm.link(meta, "part", "a-final-that-does-not-fit"), APR_SUCCESS);
+    scratch_unlimit_files();
+    ck_assert_uint_eq(scratch_stat("state/links/part").st_size, 10);
+    ck_assert_int_eq(tus_meta_dbm.link(meta, "part", "three"), APR_SUCCESS);
+    ck_assert_str_eq(linked("part"), "one three");
+}
+END_TEST
+
+#define PEERS 4
+
+static int use_when_told(peer_t *parent, void *number)
+{
+    const char *id = apr_psprintf(unit_pool, "id-%d", *(int *)number);
+
+    while (hear(parent)) {
+        if (tus_meta_dbm.mark(meta, id, 5, 0) != APR_SUCCESS
+            || tus_meta_dbm.link(meta, "part", id) != APR_SUCCESS
+            || tus_meta_dbm.unmark(meta, id) != APR_SUCCESS) {
+            return 1;
+        }
+        say(parent);
+    }
+    return 0;
+}
+
+START_TEST(test_first_use_by_many_processes)
+{
+    peer_t peers[PEERS];
+    int i, round;
+
+    for (i = 0; i < PEERS; i++) {
+        peers[i] = spawn_peer(use_when_told, &i);
+    }
+    for (round = 0; round < 100; round++) {
+        for (i = 0; i < PEERS; i++) {
+            say(&peers[i]);
+        }
+        for (i = 0; i < PEERS; i++) {
+            ck_assert(hear(&peers[i]));
+        }
+        ck_assert_uint_eq(strlen(linked("part")), PEERS * 5 - 1);
+        ck_assert_int_eq(tus_meta_dbm.unlink(meta, "part"), APR_SUCCESS);
+        ck_assert_int_eq(rmdir(scratch_path("state/links")), 0);
+        ck_assert_int_eq(rmdir(scratch_path("state/unverified")), 0);
+    }
+    for (i = 0; i < PEERS; i++) {
+        kill_some_time(&peers[i], 1);
+    }
+}
+END_TEST
+
+START_TEST(test_a_state_directory_that_went)
+{
+    apr_array_header_t *finals;
+
+    ck_assert_int_eq(rmdir(scratch_path("state")), 0);
+    ck_assert(APR_STATUS_IS_ENOENT(tus_meta_dbm.mark(meta, "one", 5, 0)));
+    ck_assert(APR_STATUS_IS_ENOENT(marked("one")));
+    ck_assert_int_eq(tus_meta_dbm.unmark(meta, "one"), APR_SUCCESS);
+    ck_assert(APR_STATUS_IS_ENOENT(tus_meta_dbm.link(meta, "part", "one")));
+    ck_assert_int_eq(tus_meta_dbm.links(meta, "part", &finals, unit_pool), APR_SUCCESS);
+    ck_assert_int_eq(finals->nelts, 0);
+    ck_assert_int_eq(tus_meta_dbm.unlink(meta, "part"), APR_SUCCESS);
+}
+END_TEST
+
+START_TEST(test_a_path_that_is_too_long)
+{
+    char *dir = apr_palloc(unit_pool, APR_PATH_MAX + 1);
+
+    memset(dir, 'x', APR_PATH_MAX);
+    memcpy(dir, "/x/", 3);
+    dir[APR_PATH_MAX] = '\0';
+    place.state_dir = dir;
+    ck_assert_int_eq(tus_meta_dbm.mark(meta, "one", 5, 0), APR_ENAMETOOLONG);
+    ck_assert_int_eq(marked("one"), APR_ENAMETOOLONG);
+    ck_assert_int_eq(tus_meta_dbm.link(meta, "part", "one"), APR_ENAMETOOLONG);
+}
+END_TEST
+
 /* ---- the driver ---------------------------------------------------------- */
 
 START_TEST(test_check)
@@ -354,6 +586,29 @@ START_TEST(test_check)
 }
 END_TEST
 
+/* With each driver that APR-util has here, and records in either place. */
+static void add_conformance(Suite *suite)
+{
+    static const meta_case_t cases[] = {
+        { "dbm:sdbm", &tus_meta_dbm, "sdbm", 1 },
+        { "dbm:sdbm, records in the state directory", &tus_meta_dbm, "sdbm", 0 },
+        { "dbm:gdbm", &tus_meta_dbm, "gdbm", 1 },
+        { "dbm:gdbm, records in the state directory", &tus_meta_dbm, "gdbm", 0 },
+        { "dbm:db", &tus_meta_dbm, "db", 1 },
+        { "dbm:db, records in the state directory", &tus_meta_dbm, "db", 0 },
+    };
+    apr_pool_t *p;
+    apr_size_t i;
+
+    apr_pool_create(&p, NULL);
+    for (i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        if (!tus_meta_dbm.check(cases[i].driver, p)) {
+            meta_provider_conformance(suite, &cases[i]);
+        }
+    }
+    apr_pool_destroy(p);
+}
+
 Suite *meta_suite(void)
 {
     Suite *suite = suite_create("meta");
@@ -364,18 +619,33 @@ Suite *meta_suite(void)
     tcase_add_test(tcase, test_put_replaces);
     tcase_add_test(tcase, test_mode_is_exact);
     tcase_add_test(tcase, test_id_with_directories);
-    tcase_add_test(tcase, test_the_longest_id);
     tcase_add_test(tcase, test_records_in_the_state_directory);
     tcase_add_loop_test(tcase, test_planted_record, 0, PLANT_COUNT);
     tcase_add_loop_test(tcase, test_planted_temporary_file, 0, PLANT_COUNT);
     tcase_add_test(tcase, test_leftover_of_a_request_that_died);
     tcase_add_test(tcase, test_symbolic_link_on_the_way);
-    tcase_add_test(tcase, test_invalid_ids);
+    tcase_add_test(tcase, test_invalid_ids_reach_no_file);
     tcase_add_test(tcase, test_damaged_record);
     tcase_add_test(tcase, test_size_limit);
     tcase_add_test(tcase, test_full_disk_keeps_the_old_record);
     tcase_add_test(tcase, test_unusable_record_is_not_written);
     tcase_add_test(tcase, test_a_store_that_went);
     tcase_add_test(tcase, test_check);
+
+    tcase = add_scratch_case(suite, "marks and links");
+    tcase_add_checked_fixture(tcase, setup, teardown);
+    tcase_set_timeout(tcase, 60);
+    tcase_add_test(tcase, test_marks_on_disk);
+    tcase_add_test(tcase, test_damaged_marks);
+    tcase_add_test(tcase, test_leftover_of_a_mark_that_was_replaced);
+    tcase_add_test(tcase, test_links_on_disk);
+    tcase_add_test(tcase, test_damaged_links);
+    tcase_add_test(tcase, test_a_great_many_links);
+    tcase_add_test(tcase, test_full_disk_tears_no_other_link);
+    tcase_add_test(tcase, test_first_use_by_many_processes);
+    tcase_add_test(tcase, test_a_state_directory_that_went);
+    tcase_add_test(tcase, test_a_path_that_is_too_long);
+
+    add_conformance(suite);
     return suite;
 }

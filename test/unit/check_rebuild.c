@@ -158,6 +158,46 @@ START_TEST(test_a_mark_of_old)
 }
 END_TEST
 
+/* What an older version wrote would be skipped, entry by entry. */
+START_TEST(test_a_mark_of_another_format)
+{
+    char *mark;
+
+    create_many(0, 10);
+    fold();
+    mark = apr_pstrdup(unit_pool, scratch_get("state/clean"));
+    *strchr(mark, '\n') = '\0';
+    ck_assert_str_eq(mark, "mod_tus index 2");
+    scratch_put("state/clean",
+                apr_pstrcat(unit_pool, "mod_tus index 1\n", mark + strlen(mark) + 1, NULL));
+    ck_assert_int_eq(walk(), TUS_EDAMAGED);
+    settled = 0;
+    fold();
+    ck_assert_int_eq(settled, 10);
+    assert_indexed(0, 10);
+}
+END_TEST
+
+START_TEST(test_a_mark_that_counts_what_cannot_be)
+{
+    static const tus_mark_t marks[] = {
+        { -1, 10 }, { 11, 10 }, { 10, -1 }, { -2, -1 }, { APR_INT64_MAX, APR_INT64_MAX }
+    };
+    apr_size_t i;
+
+    create_many(0, 10);
+    fold();
+    for (i = 0; i < sizeof(marks) / sizeof(marks[0]); i++) {
+        ck_assert_int_eq(tus_mark_write(&place, &marks[i], unit_pool), APR_SUCCESS);
+        ck_assert_int_eq(walk(), TUS_EDAMAGED);
+    }
+    settled = 0;
+    fold();
+    ck_assert_int_eq(settled, 10);
+    assert_indexed(0, 10);
+}
+END_TEST
+
 START_TEST(test_full_disk)
 {
     create_many(0, 50);
@@ -365,6 +405,8 @@ Suite *rebuild_suite(void)
     tcase_add_loop_test(tcase, test_scribbled_sdbm_crashes_nobody, 1, 32);
     tcase_add_test(tcase, test_another_boot);
     tcase_add_test(tcase, test_a_mark_of_old);
+    tcase_add_test(tcase, test_a_mark_of_another_format);
+    tcase_add_test(tcase, test_a_mark_that_counts_what_cannot_be);
     tcase_add_test(tcase, test_full_disk);
     tcase_add_test(tcase, test_rebuild_in_slices);
     tcase_add_test(tcase, test_rebuild_meets_a_held_upload);

@@ -194,6 +194,84 @@ START_TEST(our_record_round_trips)
 }
 END_TEST
 
+START_TEST(what_expires_round_trips)
+{
+    tus_record_t *record = sample(NULL);
+    tus_record_t *again;
+
+    record->expire = apr_time_from_sec(604800);
+    record->expired = CREATED + 2;
+    record->concat = "final;/files/a /files/b";
+    ck_assert_ptr_nonnull(strstr(
+        format(record), "\"ModTus\":{\"Created\":\"2026-11-22T14:10:00.123456Z\",\"Expire\":604800,"
+                        "\"Expired\":\"2026-11-22T14:10:00.123458Z\",\"UploadConcat\":"
+                        "\"final;/files/a /files/b\"}}"));
+    again = parse(format(record));
+    ck_assert_int_eq(again->expire, record->expire);
+    ck_assert_int_eq(again->expired, record->expired);
+    ck_assert_str_eq(again->concat, record->concat);
+    ck_assert_str_eq(format(again), format(record));
+}
+END_TEST
+
+/* Microseconds, and as what they are written. */
+static const struct {
+    apr_interval_time_t expire;
+    const char *text;
+} expires[] = {
+    { 1, "1e-6" },
+    { 999, "0.000999" },
+    { 50000, "0.05" },
+    { 100000, "0.1" },
+    { 300000, "0.3" },
+    { 1000000, "1" },
+    { 1500000, "1.5" },
+    { 9700000, "9.7" },
+    { 1234567891, "1234.567891" },
+    { APR_INT64_C(86400000000), "86400" },
+    { APR_INT64_C(123456789123456), "123456789.123456" },
+    { TUS_EXPIRE_MAX - 1, "999999998.999999" },
+    { TUS_EXPIRE_MAX, "999999999" },
+};
+
+START_TEST(expire_is_seconds)
+{
+    tus_record_t *record = sample(NULL);
+    const char *text, *end;
+
+    record->expire = expires[_i].expire;
+    text = strstr(format(record), "\"Expire\":");
+    ck_assert_ptr_nonnull(text);
+    text += strlen("\"Expire\":");
+    end = text + strcspn(text, ",}");
+    ck_assert_str_eq(apr_pstrmemdup(unit_pool, text, (apr_size_t)(end - text)), expires[_i].text);
+    ck_assert_int_eq(parse(format(record))->expire, expires[_i].expire);
+}
+END_TEST
+
+START_TEST(expire_is_read_as_people_write_it)
+{
+    static const struct {
+        const char *text;
+        apr_interval_time_t expire;
+    } texts[] = {
+        { "0", 0 },          { "0.0", 0 },         { "1.0", 1000000 },
+        { "6e1", 60000000 }, { "2.5E0", 2500000 }, { "0.0000019", 2 },
+    };
+    int i;
+
+    for (i = 0; i < COUNT(texts); i++) {
+        tus_record_t *record = parse(apr_pstrcat(
+            unit_pool,
+            "{\"ID\":\"a\",\"Size\":1,\"ModTus\":{\"Created\":\"2026-11-22T14:10:00.123456Z\","
+            "\"Expire\":",
+            texts[i].text, "}}", NULL));
+
+        ck_assert_int_eq(record->expire, texts[i].expire);
+    }
+}
+END_TEST
+
 START_TEST(unset_members_are_not_written)
 {
     tus_record_t *record = sample(NULL);
@@ -203,6 +281,9 @@ START_TEST(unset_members_are_not_written)
         strstr(json, "\"ModTus\":{\"Created\":\"2026-11-22T14:10:00.123456Z\"}}"));
     ck_assert_int_eq(parse(json)->finished, 0);
     ck_assert_ptr_null(parse(json)->metadata);
+    ck_assert_ptr_null(parse(json)->concat);
+    ck_assert_int_eq(parse(json)->expire, 0);
+    ck_assert_int_eq(parse(json)->expired, 0);
     record->ours = 0;
     ck_assert_ptr_null(strstr(format(record), "ModTus"));
 }
@@ -291,6 +372,35 @@ START_TEST(path_that_is_not_utf8_is_left_out)
     ck_assert_ptr_nonnull(strstr(format(record),
                                  "\"Storage\":{\"InfoPath\":\"/srv/up/user-7/report.pdf.info\","
                                  "\"Type\":\"filestore\"}"));
+}
+END_TEST
+
+/* Data elsewhere than at the id is found again whatever the store's own path is made of. */
+START_TEST(place_survives_a_path_that_is_not_utf8)
+{
+    tus_record_t *record = sample(NULL), *again;
+    const char *name, *json = NULL;
+    apr_size_t len;
+
+    record->storage_path = "/srv/\xff/sub/x";
+    record->storage_info_path = "/srv/\xff/user-7/report.pdf.info";
+    ck_assert_ptr_nonnull(strstr(format(record),
+                                 "\"Storage\":{\"InfoPath\":\"user-7/report.pdf.info\","
+                                 "\"Path\":\"sub/x\",\"Type\":\"filestore\"}"));
+    again = parse(format(record));
+    ck_assert_int_eq(tus_storage_name(again, &name), APR_SUCCESS);
+    ck_assert_str_eq(name, "sub/x");
+
+    record->storage_path = "/srv/\xff/user-7/report.pdf";
+    ck_assert_ptr_nonnull(strstr(format(record), "\"Storage\":{\"Type\":\"filestore\"}"));
+
+    record->storage_path = "/srv/up/sub/\xff";
+    record->storage_info_path = "/srv/up/user-7/report.pdf.info";
+    ck_assert_int_eq(tus_record_format(record, &json, &len, unit_pool), APR_EINVAL);
+    record->storage_path = "/srv/\xfe/sub/\xff";
+    record->storage_info_path = "/srv/\xfe/user-7/report.pdf.info";
+    ck_assert_int_eq(tus_record_format(record, &json, &len, unit_pool), APR_EINVAL);
+    ck_assert_ptr_null(json);
 }
 END_TEST
 
@@ -424,6 +534,35 @@ static const char *const damaged_ours[] = {
     "{\"Created\":\"2026-11-22T14:10:00.123456Z\",\"UploadMetadata\":\"a\\u0000\"}",
     "{\"Created\":\"2026-11-22T14:10:00.123456Z\",\"Owner\":1}",
     "{\"Created\":\"2026-11-22T14:10:00.123456Z\",\"Owner\":\"a\\u0000b\"}",
+    "{\"Created\":\"2026-11-22T14:10:00.123456Z\",\"Expire\":null}",
+    "{\"Created\":\"2026-11-22T14:10:00.123456Z\",\"Expire\":\"1\"}",
+    "{\"Created\":\"2026-11-22T14:10:00.123456Z\",\"Expire\":true}",
+    "{\"Created\":\"2026-11-22T14:10:00.123456Z\",\"Expire\":[]}",
+    "{\"Created\":\"2026-11-22T14:10:00.123456Z\",\"Expire\":{}}",
+    "{\"Created\":\"2026-11-22T14:10:00.123456Z\",\"Expire\":-1}",
+    "{\"Created\":\"2026-11-22T14:10:00.123456Z\",\"Expire\":-0.5}",
+    "{\"Created\":\"2026-11-22T14:10:00.123456Z\",\"Expire\":-1e-9}",
+    "{\"Created\":\"2026-11-22T14:10:00.123456Z\",\"Expire\":1e-7}",
+    "{\"Created\":\"2026-11-22T14:10:00.123456Z\",\"Expire\":0.0000004}",
+    "{\"Created\":\"2026-11-22T14:10:00.123456Z\",\"Expire\":1000000000}",
+    "{\"Created\":\"2026-11-22T14:10:00.123456Z\",\"Expire\":999999999.5}",
+    "{\"Created\":\"2026-11-22T14:10:00.123456Z\",\"Expire\":1e300}",
+    "{\"Created\":\"2026-11-22T14:10:00.123456Z\",\"Expire\":1e999}",
+    "{\"Created\":\"2026-11-22T14:10:00.123456Z\",\"Expire\":9223372036854775808}",
+    "{\"Created\":\"2026-11-22T14:10:00.123456Z\",\"Expire\":NaN}",
+    "{\"Created\":\"2026-11-22T14:10:00.123456Z\",\"Expire\":Infinity}",
+    "{\"Created\":\"2026-11-22T14:10:00.123456Z\",\"Expire\":01}",
+    "{\"Created\":\"2026-11-22T14:10:00.123456Z\",\"Expire\":.5}",
+    "{\"Created\":\"2026-11-22T14:10:00.123456Z\",\"Expired\":0}",
+    "{\"Created\":\"2026-11-22T14:10:00.123456Z\",\"Expired\":\"\"}",
+    "{\"Created\":\"2026-11-22T14:10:00.123456Z\",\"Expired\":\"now\"}",
+    "{\"Created\":\"2026-11-22T14:10:00.123456Z\",\"Expired\":\"1970-01-01T00:00:00.000000Z\"}",
+    "{\"Created\":\"2026-11-22T14:10:00.123456Z\",\"Expired\":\"2026-02-30T00:00:00.000000Z\"}",
+    "{\"Created\":\"2026-11-22T14:10:00.123456Z\",\"Expired\":true}",
+    "{\"Created\":\"2026-11-22T14:10:00.123456Z\",\"UploadConcat\":1}",
+    "{\"Created\":\"2026-11-22T14:10:00.123456Z\",\"UploadConcat\":[]}",
+    "{\"Created\":\"2026-11-22T14:10:00.123456Z\",\"UploadConcat\":true}",
+    "{\"Created\":\"2026-11-22T14:10:00.123456Z\",\"UploadConcat\":\"a\\u0000b\"}",
 };
 
 START_TEST(damaged_part_of_ours_is_refused)
@@ -488,6 +627,9 @@ START_TEST(every_damage_has_an_answer)
 
     record->owner = "alice";
     record->finished = CREATED;
+    record->expire = 1500000;
+    record->expired = CREATED;
+    record->concat = "partial";
     json = format(record);
     len = strlen(json);
     apr_pool_create(&p, unit_pool);
@@ -524,6 +666,14 @@ START_TEST(what_could_not_be_read_is_not_written)
     ck_assert_int_eq(tus_record_format(record, &json, &len, unit_pool), APR_EINVAL);
     record = sample(NULL);
     record->created = 0;
+    ck_assert_int_eq(tus_record_format(record, &json, &len, unit_pool), APR_EINVAL);
+    record = sample(NULL);
+    record->expire = -1;
+    ck_assert_int_eq(tus_record_format(record, &json, &len, unit_pool), APR_EINVAL);
+    record->expire = TUS_EXPIRE_MAX + 1;
+    ck_assert_int_eq(tus_record_format(record, &json, &len, unit_pool), APR_EINVAL);
+    record = sample(NULL);
+    record->expired = -1;
     ck_assert_int_eq(tus_record_format(record, &json, &len, unit_pool), APR_EINVAL);
     record = sample(NULL);
     record->parts = apr_array_make(unit_pool, 1, sizeof(const char *));
@@ -569,11 +719,15 @@ Suite *record_suite(void)
 
     tcase = add_case(suite, "ours");
     tcase_add_test(tcase, our_record_round_trips);
+    tcase_add_test(tcase, what_expires_round_trips);
+    tcase_add_loop_test(tcase, expire_is_seconds, 0, COUNT(expires));
+    tcase_add_test(tcase, expire_is_read_as_people_write_it);
     tcase_add_test(tcase, unset_members_are_not_written);
     tcase_add_test(tcase, header_has_the_exact_bytes);
     tcase_add_test(tcase, invalid_utf8_is_replaced_byte_by_byte);
     tcase_add_loop_test(tcase, edited_metadata_rules, 0, COUNT(edits));
     tcase_add_test(tcase, path_that_is_not_utf8_is_left_out);
+    tcase_add_test(tcase, place_survives_a_path_that_is_not_utf8);
     tcase_add_test(tcase, times_round_trip);
     tcase_add_test(tcase, what_could_not_be_read_is_not_written);
     tcase_add_test(tcase, longest_metadata_fits);

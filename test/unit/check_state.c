@@ -341,6 +341,7 @@ START_TEST(test_damaged_lines)
         "0123456789abcdef\tfile\tsdbm\t1\t11\t33\t/x%zz\n",
         "0123456789abcdef\tfile\tsdbm\t1\t11\t33\t/x%00y\n",
         "0123456789abcdef\tfile\tsdbm\t1\t11\t33\t-\n",
+        "0123456789abcdef\tfile\tsdbm\t1\t11\t33\t%2d\n",
         "0123456789abcdef\t-\tsdbm\t1\t11\t33\t/x\n",
     };
     const char *text = "";

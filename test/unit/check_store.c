@@ -3,7 +3,8 @@
 /*
  * What mod_tus.h promises of every data store, run through by each of them.
  * Other processes are real ones: a peer opens the store itself, does one thing,
- * and stays until it is told to end, or killed.
+ * and stays until it is told to end, or killed. A store without a fence may live
+ * in one process, and is tested in one.
  */
 #include "check_store.h"
 #include "scratch.h"
@@ -16,10 +17,10 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/uio.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define MODE (APR_FPROT_UREAD | APR_FPROT_UWRITE | APR_FPROT_GREAD | APR_FPROT_GWRITE)
 #define MAX_STORES 8
 
 /* The stores under test; a loop test's index says which. */
@@ -38,7 +39,7 @@ static tus_store_t *open_again(void)
 {
     tus_store_t *again = NULL;
 
-    ck_assert_int_eq(provider->open(&again, place, MODE, unit_pool), APR_SUCCESS);
+    ck_assert_int_eq(provider->open(&again, place, unit_pool), APR_SUCCESS);
     ck_assert_ptr_nonnull(again);
     ck_assert_ptr_eq(again->provider, provider);
     return again;
@@ -151,7 +152,7 @@ static void make(const char *id, const char *text)
 
     ck_assert_int_eq(provider->confirm(writer), APR_SUCCESS);
     put(writer, 0, text);
-    ck_assert_int_eq(provider->close(writer, 1), APR_SUCCESS);
+    ck_assert_int_eq(provider->close(writer), APR_SUCCESS);
 }
 
 static const char *content(const char *id)
@@ -188,9 +189,8 @@ static int run_peer(peer_fn fn, int from, int to)
     apr_pool_t *p;
     char c;
 
-    if (apr_pool_create(&p, NULL) != APR_SUCCESS
-        || provider->open(&own, place, MODE, p) != APR_SUCCESS || !fn(own, p)
-        || write(to, "x", 1) != 1) {
+    if (apr_pool_create(&p, NULL) != APR_SUCCESS || provider->open(&own, place, p) != APR_SUCCESS
+        || !fn(own, p) || write(to, "x", 1) != 1) {
         return 1;
     }
     while (read(from, &c, 1) < 0 && errno == EINTR) {
@@ -311,7 +311,7 @@ START_TEST(pool_closes_the_store)
     open_store(_i);
     before = open_descriptors();
     make("a", "text");
-    ck_assert_int_eq(provider->open(&own, place, MODE, p), APR_SUCCESS);
+    ck_assert_int_eq(provider->open(&own, place, p), APR_SUCCESS);
     ck_assert_int_eq(provider->create(own, record_of("b"), &writer, p), APR_SUCCESS);
     ck_assert_int_eq(provider->resume(own, record_of("a"), &writer, p), APR_SUCCESS);
     ck_assert_int_eq(fence(writer), APR_SUCCESS);
@@ -332,11 +332,9 @@ START_TEST(created_data_is_empty)
     open_store(_i);
     ck_assert_int_eq(provider->create(store, record, &writer, unit_pool), APR_SUCCESS);
     ck_assert_ptr_nonnull(writer);
-    ck_assert_ptr_nonnull(record->storage_type);
-    ck_assert_str_eq(record->id, "a");
     ck_assert_int_eq(written(writer), 0);
     ck_assert_int_eq(size_of("a"), 0);
-    ck_assert_int_eq(provider->close(writer, 1), APR_SUCCESS);
+    ck_assert_int_eq(provider->close(writer), APR_SUCCESS);
     ck_assert_int_eq(size_of("a"), 0);
 }
 END_TEST
@@ -379,7 +377,7 @@ START_TEST(bytes_are_appended_in_requests)
     put(writer, 0, "one");
     put(writer, 3, "");
     ck_assert_int_eq(written(writer), 3);
-    ck_assert_int_eq(provider->close(writer, 1), APR_SUCCESS);
+    ck_assert_int_eq(provider->close(writer), APR_SUCCESS);
 
     writer = resume("a");
     ck_assert_int_eq(fence(writer), APR_SUCCESS);
@@ -388,7 +386,7 @@ START_TEST(bytes_are_appended_in_requests)
     put(writer, 6, "three");
     ck_assert_int_eq(written(writer), 11);
     ck_assert_int_eq(provider->flush(writer), APR_SUCCESS);
-    ck_assert_int_eq(provider->close(writer, 1), APR_SUCCESS);
+    ck_assert_int_eq(provider->close(writer), APR_SUCCESS);
     ck_assert_int_eq(size_of("a"), 11);
     if (provider->read) {
         ck_assert_str_eq(content("a"), "onetwothree");
@@ -406,23 +404,70 @@ START_TEST(flush_takes_any_moment)
     put(writer, 0, "text");
     ck_assert_int_eq(provider->flush(writer), APR_SUCCESS);
     ck_assert_int_eq(provider->flush(writer), APR_SUCCESS);
-    ck_assert_int_eq(provider->close(writer, 1), APR_SUCCESS);
+    ck_assert_int_eq(provider->close(writer), APR_SUCCESS);
 }
 END_TEST
 
-START_TEST(close_without_keep_takes_creation_back_to_nothing)
+START_TEST(close_keeps_what_is_stored)
 {
     tus_writer_t *writer;
 
     open_store(_i);
     writer = create("a");
     put(writer, 0, "text");
-    ck_assert_int_eq(provider->close(writer, 0), APR_SUCCESS);
-    ck_assert_int_eq(size_of("a"), 0);
+    ck_assert_int_eq(provider->close(writer), APR_SUCCESS);
+    ck_assert_int_eq(provider->close(writer), APR_SUCCESS);
+    ck_assert_int_eq(size_of("a"), 4);
 }
 END_TEST
 
-START_TEST(close_without_keep_takes_back_what_was_appended)
+START_TEST(upload_is_no_directory_of_another)
+{
+    tus_writer_t *writer = NULL;
+
+    open_store(_i);
+    make("a", "text");
+    make("b/c/d", "text");
+    ck_assert_int_eq(size_of("b/c/d"), 4);
+    ck_assert(APR_STATUS_IS_EEXIST(provider->create(store, record_of("a/b"), &writer, unit_pool)));
+    ck_assert(
+        APR_STATUS_IS_EEXIST(provider->create(store, record_of("a/b/c"), &writer, unit_pool)));
+    ck_assert(APR_STATUS_IS_EEXIST(provider->create(store, record_of("b"), &writer, unit_pool)));
+    ck_assert(APR_STATUS_IS_EEXIST(provider->create(store, record_of("b/c"), &writer, unit_pool)));
+    ck_assert(!is_there("a/b"));
+    make("b/c/e", "more");
+    make("b/f", "last");
+    ck_assert_int_eq(size_of("a"), 4);
+    ck_assert_int_eq(size_of("b/c/d"), 4);
+    ck_assert_int_eq(size_of("b/c/e"), 4);
+}
+END_TEST
+
+/* A record as it may come from anywhere: what is located once stays where it is. */
+START_TEST(located_record_leads_to_its_data)
+{
+    tus_record_t *record = record_of("a/b"), *again = record_of("a/b");
+    apr_off_t size = -1;
+    apr_time_t modified;
+
+    open_store(_i);
+    make("a/b", "text");
+    ck_assert_int_eq(provider->locate(store, record, unit_pool), APR_SUCCESS);
+    ck_assert_ptr_nonnull(record->storage_type);
+    ck_assert_str_eq(record->id, "a/b");
+    ck_assert_int_eq(provider->size(store, record, &size, &modified), APR_SUCCESS);
+    ck_assert_int_eq(size, 4);
+    *again = *record;
+    ck_assert_int_eq(provider->locate(store, again, unit_pool), APR_SUCCESS);
+    ck_assert_str_eq(again->storage_type, record->storage_type);
+    ck_assert_pstr_eq(again->storage_path, record->storage_path);
+    ck_assert_pstr_eq(again->storage_info_path, record->storage_info_path);
+}
+END_TEST
+
+/* ---- cutting back -------------------------------------------------------- */
+
+START_TEST(truncate_cuts_back)
 {
     tus_writer_t *writer;
 
@@ -430,24 +475,273 @@ START_TEST(close_without_keep_takes_back_what_was_appended)
     make("a", "text");
     writer = resume("a");
     ck_assert_int_eq(fence(writer), APR_SUCCESS);
-    put(writer, 4, "more");
-    ck_assert_int_eq(provider->close(writer, 0), APR_SUCCESS);
+    put(writer, 4, "wrong");
+    ck_assert_int_eq(provider->truncate(writer, 4), APR_SUCCESS);
+    ck_assert_int_eq(written(writer), 4);
     ck_assert_int_eq(size_of("a"), 4);
+    put(writer, 4, "!");
+    ck_assert_int_eq(provider->truncate(writer, 5), APR_SUCCESS);
+    ck_assert_int_eq(provider->close(writer), APR_SUCCESS);
+    ck_assert_int_eq(size_of("a"), 5);
     if (provider->read) {
-        ck_assert_str_eq(content("a"), "text");
+        ck_assert_str_eq(content("a"), "text!");
     }
 }
 END_TEST
 
-START_TEST(close_without_keep_or_fence_takes_back_nothing)
+START_TEST(truncate_cuts_back_to_nothing)
 {
     tus_writer_t *writer;
 
     open_store(_i);
-    make("a", "text");
-    writer = resume("a");
-    ck_assert_int_eq(provider->close(writer, 0), APR_SUCCESS);
+    writer = create("a");
+    ck_assert_int_eq(provider->truncate(writer, 0), APR_SUCCESS);
+    put(writer, 0, "text");
+    ck_assert_int_eq(provider->truncate(writer, 0), APR_SUCCESS);
+    ck_assert_int_eq(written(writer), 0);
+    ck_assert_int_eq(provider->close(writer), APR_SUCCESS);
+    ck_assert_int_eq(size_of("a"), 0);
+}
+END_TEST
+
+START_TEST(truncate_makes_nothing_longer)
+{
+    tus_writer_t *writer;
+
+    open_store(_i);
+    writer = create("a");
+    put(writer, 0, "text");
+    ck_assert_int_ne(provider->truncate(writer, 5), APR_SUCCESS);
+    ck_assert_int_ne(provider->truncate(writer, -1), APR_SUCCESS);
+    ck_assert_int_eq(written(writer), 4);
+}
+END_TEST
+
+/* ---- joining ------------------------------------------------------------- */
+
+/* Block sizes of file systems, and what lies beside them. */
+static const apr_size_t part_sizes[] = {
+    0, 1, 511, 512, 4095, 4096, 4097, 65536, 262144, 262145, 1048576, 3 * 1048576 + 7,
+};
+
+#define PART_SIZES ((int)(sizeof(part_sizes) / sizeof(part_sizes[0])))
+
+/* Bytes that are different in each part, at each place. */
+static char *bytes_of(int seed, apr_size_t len)
+{
+    char *bytes = apr_palloc(unit_pool, len + 1);
+    unsigned state = (unsigned)seed * 2654435761U + 1;
+
+    for (apr_size_t i = 0; i < len; i++) {
+        state = state * 1664525U + 1013904223U;
+        bytes[i] = (char)(state >> 24);
+    }
+    return bytes;
+}
+
+static const tus_record_t *make_part(const char *id, const char *bytes, apr_size_t len)
+{
+    tus_writer_t *writer = create(id);
+    tus_record_t *record = record_of(id);
+    apr_size_t done;
+
+    record->size = (apr_off_t)len;
+    record->is_partial = 1;
+    ck_assert_int_eq(provider->confirm(writer), APR_SUCCESS);
+    ck_assert_int_eq(provider->write(writer, 0, bytes, len, &done), APR_SUCCESS);
+    ck_assert_int_eq(provider->close(writer), APR_SUCCESS);
+    return record;
+}
+
+static apr_array_header_t *list(const tus_record_t *one, const tus_record_t *two)
+{
+    apr_array_header_t *parts = apr_array_make(unit_pool, 2, sizeof(const tus_record_t *));
+
+    APR_ARRAY_PUSH(parts, const tus_record_t *) = one;
+    APR_ARRAY_PUSH(parts, const tus_record_t *) = two;
+    return parts;
+}
+
+static tus_writer_t *create_final(const char *id)
+{
+    tus_writer_t *writer = create(id);
+
+    ck_assert_int_eq(provider->confirm(writer), APR_SUCCESS);
+    return writer;
+}
+
+static void ck_content(const char *id, const apr_array_header_t *texts)
+{
+    const char *all = content(id);
+
+    for (int i = 0; i < texts->nelts; i++) {
+        const struct iovec *text = &APR_ARRAY_IDX(texts, i, struct iovec);
+
+        ck_assert_msg(memcmp(all, text->iov_base, text->iov_len) == 0, "text %d is wrong", i);
+        all += text->iov_len;
+    }
+}
+
+/* Every size behind every other, each part once more at the end. */
+START_TEST(parts_are_joined_in_their_order)
+{
+    apr_array_header_t *parts = apr_array_make(unit_pool, 1, sizeof(const tus_record_t *));
+    apr_array_header_t *texts = apr_array_make(unit_pool, 1, sizeof(struct iovec));
+    const tus_record_t *made[PART_SIZES];
+    tus_writer_t *writer;
+    apr_off_t sum = 0;
+    int first, i;
+
+    open_store(_i);
+    for (i = 0; i < PART_SIZES; i++) {
+        made[i] = make_part(apr_psprintf(unit_pool, "part-%d", i), bytes_of(i, part_sizes[i]),
+                            part_sizes[i]);
+    }
+    for (first = 0; first < PART_SIZES; first += 3) {
+        for (i = 0; i < PART_SIZES; i++) {
+            int at = (first + 5 * i) % PART_SIZES;
+
+            APR_ARRAY_PUSH(parts, const tus_record_t *) = made[at];
+            APR_ARRAY_PUSH(texts, struct iovec) =
+                (struct iovec){ bytes_of(at, part_sizes[at]), part_sizes[at] };
+            sum += (apr_off_t)part_sizes[at];
+        }
+    }
+    writer = create_final("final");
+    ck_assert_int_eq(provider->concat(writer, parts, NULL), APR_SUCCESS);
+    ck_assert_int_eq(written(writer), sum);
+    ck_assert_int_eq(provider->flush(writer), APR_SUCCESS);
+    ck_assert_int_eq(provider->close(writer), APR_SUCCESS);
+    ck_assert_int_eq(size_of("final"), sum);
+    if (provider->read) {
+        ck_content("final", texts);
+    }
+    for (i = 0; i < PART_SIZES; i++) {
+        ck_assert_int_eq(size_of(made[i]->id), made[i]->size);
+    }
+}
+END_TEST
+
+START_TEST(same_part_is_joined_twice)
+{
+    const tus_record_t *part;
+    tus_writer_t *writer;
+
+    open_store(_i);
+    part = make_part("a", "text", 4);
+    writer = create_final("final");
+    ck_assert_int_eq(provider->concat(writer, list(part, part), NULL), APR_SUCCESS);
+    ck_assert_int_eq(provider->close(writer), APR_SUCCESS);
+    ck_assert_int_eq(size_of("final"), 8);
     ck_assert_int_eq(size_of("a"), 4);
+    if (provider->read) {
+        ck_assert_str_eq(content("final"), "texttext");
+    }
+}
+END_TEST
+
+START_TEST(no_parts_and_empty_ones_are_joined)
+{
+    const tus_record_t *part;
+    tus_writer_t *writer;
+
+    open_store(_i);
+    part = make_part("a", "", 0);
+    writer = create_final("final");
+    ck_assert_int_eq(
+        provider->concat(writer, apr_array_make(unit_pool, 1, sizeof(tus_record_t *)), NULL),
+        APR_SUCCESS);
+    ck_assert_int_eq(written(writer), 0);
+    ck_assert_int_eq(provider->concat(writer, list(part, part), NULL), APR_SUCCESS);
+    ck_assert_int_eq(written(writer), 0);
+}
+END_TEST
+
+/* As much as was joined before stays; whoever wants it otherwise cuts it back first. */
+START_TEST(join_starts_at_the_end)
+{
+    const tus_record_t *one, *two;
+    tus_writer_t *writer;
+
+    open_store(_i);
+    one = make_part("a", "one", 3);
+    two = make_part("b", "two", 3);
+    writer = create_final("final");
+    put(writer, 0, "zero");
+    ck_assert_int_eq(provider->concat(writer, list(one, two), NULL), APR_SUCCESS);
+    ck_assert_int_eq(written(writer), 10);
+    ck_assert_int_eq(provider->truncate(writer, 4), APR_SUCCESS);
+    ck_assert_int_eq(provider->concat(writer, list(two, one), NULL), APR_SUCCESS);
+    ck_assert_int_eq(provider->close(writer), APR_SUCCESS);
+    ck_assert_int_eq(size_of("final"), 10);
+    if (provider->read) {
+        ck_assert_str_eq(content("final"), "zerotwoone");
+    }
+}
+END_TEST
+
+START_TEST(part_of_another_size_is_damaged)
+{
+    tus_record_t *part;
+    tus_writer_t *writer;
+
+    open_store(_i);
+    part = apr_pmemdup(unit_pool, make_part("a", "text", 4), sizeof(*part));
+    writer = create_final("final");
+    part->size = 3;
+    ck_assert_int_eq(provider->concat(writer, list(part, part), NULL), TUS_EDAMAGED);
+    part->size = 5;
+    ck_assert_int_eq(provider->concat(writer, list(part, part), NULL), TUS_EDAMAGED);
+    part->size = TUS_SIZE_UNKNOWN;
+    ck_assert_int_eq(provider->concat(writer, list(part, part), NULL), TUS_EDAMAGED);
+    part->size = 4;
+    ck_assert_int_eq(provider->truncate(writer, 0), APR_SUCCESS);
+    ck_assert_int_eq(provider->concat(writer, list(part, part), NULL), APR_SUCCESS);
+    ck_assert_int_eq(written(writer), 8);
+}
+END_TEST
+
+START_TEST(part_that_is_gone_is_not_found)
+{
+    const tus_record_t *part;
+    tus_record_t *gone = record_of("b");
+    tus_writer_t *writer;
+
+    open_store(_i);
+    part = make_part("a", "text", 4);
+    gone->size = 4;
+    writer = create_final("final");
+    ck_assert(APR_STATUS_IS_ENOENT(provider->concat(writer, list(part, gone), NULL)));
+    ck_assert_int_eq(size_of("a"), 4);
+}
+END_TEST
+
+static int cancel_after(void *baton)
+{
+    int *left = baton;
+
+    return --*left < 0;
+}
+
+START_TEST(join_is_cancelled)
+{
+    int left = 0;
+    tus_cancel_t cancel = { cancel_after, &left };
+    const tus_record_t *part;
+    tus_writer_t *writer;
+
+    open_store(_i);
+    part = make_part("a", "text", 4);
+    writer = create_final("final");
+    ck_assert_int_eq(provider->concat(writer, list(part, part), &cancel), APR_EINTR);
+    ck_assert_int_eq(written(writer), 0);
+    left = 1;
+    ck_assert_int_eq(provider->concat(writer, list(part, part), &cancel), APR_EINTR);
+    ck_assert_int_lt(written(writer), 8);
+    ck_assert_int_eq(provider->truncate(writer, 0), APR_SUCCESS);
+    left = 1000;
+    ck_assert_int_eq(provider->concat(writer, list(part, part), &cancel), APR_SUCCESS);
+    ck_assert_int_eq(written(writer), 8);
 }
 END_TEST
 
@@ -545,9 +839,9 @@ START_TEST(removed_data_is_gone)
     open_store(_i);
     make("a", "text");
     make("b", "text");
-    ck_assert_int_eq(provider->remove(store, "a"), APR_SUCCESS);
+    ck_assert_int_eq(provider->remove(store, record_of("a")), APR_SUCCESS);
     ck_assert(APR_STATUS_IS_ENOENT(look("a", &size)));
-    ck_assert_int_eq(provider->remove(store, "a"), APR_SUCCESS);
+    ck_assert_int_eq(provider->remove(store, record_of("a")), APR_SUCCESS);
     ck_assert_int_eq(size_of("b"), 4);
     make("a", "again");
     ck_assert_int_eq(size_of("a"), 5);
@@ -561,9 +855,9 @@ START_TEST(data_is_removed_while_it_is_held)
     open_store(_i);
     writer = create("a");
     put(writer, 0, "text");
-    ck_assert_int_eq(provider->remove(store, "a"), APR_SUCCESS);
+    ck_assert_int_eq(provider->remove(store, record_of("a")), APR_SUCCESS);
     ck_assert(!is_there("a"));
-    ck_assert_int_eq(provider->close(writer, 1), APR_SUCCESS);
+    ck_assert_int_eq(provider->close(writer), APR_SUCCESS);
     ck_assert(!is_there("a"));
 }
 END_TEST
@@ -577,7 +871,7 @@ START_TEST(discard_removes_what_was_never_confirmed)
     open_store(_i);
     writer = create("a");
     put(writer, 0, "text");
-    ck_assert_int_eq(provider->close(writer, 1), APR_SUCCESS);
+    ck_assert_int_eq(provider->close(writer), APR_SUCCESS);
     ck_assert_int_eq(provider->discard(store, "a"), APR_SUCCESS);
     ck_assert(!is_there("a"));
     ck_assert_int_eq(provider->discard(store, "a"), APR_SUCCESS);
@@ -597,7 +891,7 @@ START_TEST(discard_leaves_what_was_confirmed)
     writer = create("b");
     ck_assert_int_eq(provider->confirm(writer), APR_SUCCESS);
     ck_assert_int_eq(provider->confirm(writer), APR_SUCCESS);
-    ck_assert_int_eq(provider->close(writer, 1), APR_SUCCESS);
+    ck_assert_int_eq(provider->close(writer), APR_SUCCESS);
     ck_assert_int_eq(provider->discard(store, "b"), APR_SUCCESS);
     ck_assert(is_there("b"));
 }
@@ -671,12 +965,12 @@ START_TEST(fence_excludes_another_writer)
     ck_assert(APR_STATUS_IS_EAGAIN(provider->fence(second)));
     ck_assert_int_eq(provider->fence(resume("b")), APR_SUCCESS);
     put(first, 4, "more");
-    ck_assert_int_eq(provider->close(first, 1), APR_SUCCESS);
+    ck_assert_int_eq(provider->close(first), APR_SUCCESS);
     ck_assert_int_eq(provider->fence(second), APR_SUCCESS);
     ck_assert_int_eq(written(second), 8);
     put(second, 8, "!");
-    ck_assert_int_eq(provider->close(second, 0), APR_SUCCESS);
-    ck_assert_int_eq(size_of("a"), 8);
+    ck_assert_int_eq(provider->close(second), APR_SUCCESS);
+    ck_assert_int_eq(size_of("a"), 9);
 }
 END_TEST
 
@@ -691,7 +985,7 @@ START_TEST(writer_that_got_no_fence_changes_nothing)
     ck_assert_int_eq(provider->fence(first), APR_SUCCESS);
     put(first, 4, "more");
     ck_assert(APR_STATUS_IS_EAGAIN(provider->fence(second)));
-    ck_assert_int_eq(provider->close(second, 0), APR_SUCCESS);
+    ck_assert_int_eq(provider->close(second), APR_SUCCESS);
     ck_assert_int_eq(size_of("a"), 8);
     ck_assert(APR_STATUS_IS_EAGAIN(provider->fence(resume("a"))));
 }
@@ -707,7 +1001,7 @@ START_TEST(creation_is_fenced)
     ck_assert(APR_STATUS_IS_EAGAIN(provider->fence(other)));
     ck_assert_int_eq(provider->confirm(maker), APR_SUCCESS);
     ck_assert(APR_STATUS_IS_EAGAIN(provider->fence(other)));
-    ck_assert_int_eq(provider->close(maker, 1), APR_SUCCESS);
+    ck_assert_int_eq(provider->close(maker), APR_SUCCESS);
     ck_assert_int_eq(provider->fence(other), APR_SUCCESS);
 }
 END_TEST
@@ -769,8 +1063,7 @@ static void *fence_often(void *unused)
     tus_store_t *own;
 
     (void)unused;
-    if (apr_pool_create(&p, NULL) != APR_SUCCESS
-        || provider->open(&own, place, MODE, p) != APR_SUCCESS) {
+    if (apr_pool_create(&p, NULL) != APR_SUCCESS || provider->open(&own, place, p) != APR_SUCCESS) {
         return "open";
     }
     for (int round = 0; round < ROUNDS;) {
@@ -792,7 +1085,7 @@ static void *fence_often(void *unused)
         else if (!APR_STATUS_IS_EAGAIN(rv)) {
             return "fence";
         }
-        if (provider->close(writer, 1) != APR_SUCCESS) {
+        if (provider->close(writer) != APR_SUCCESS) {
             return "close";
         }
     }
@@ -833,13 +1126,13 @@ START_TEST(fence_tells_of_removal)
     late = resume("a");
     ck_assert_int_eq(provider->fence(holder), APR_SUCCESS);
     ck_assert(APR_STATUS_IS_EAGAIN(provider->fence(waiter)));
-    ck_assert_int_eq(provider->remove(store, "a"), APR_SUCCESS);
-    ck_assert_int_eq(provider->close(holder, 1), APR_SUCCESS);
+    ck_assert_int_eq(provider->remove(store, record_of("a")), APR_SUCCESS);
+    ck_assert_int_eq(provider->close(holder), APR_SUCCESS);
     ck_assert(APR_STATUS_IS_ENOENT(provider->fence(waiter)));
-    ck_assert_int_eq(provider->close(waiter, 1), APR_SUCCESS);
+    ck_assert_int_eq(provider->close(waiter), APR_SUCCESS);
     make("a", "another");
     ck_assert(APR_STATUS_IS_ENOENT(provider->fence(late)));
-    ck_assert_int_eq(provider->close(late, 1), APR_SUCCESS);
+    ck_assert_int_eq(provider->close(late), APR_SUCCESS);
     ck_assert_int_eq(size_of("a"), 7);
 }
 END_TEST
@@ -867,13 +1160,25 @@ void store_conformance(Suite *suite, const tus_store_provider_t *under_test,
     HOLDS(missing_data_is_not_found);
     HOLDS(bytes_are_appended_in_requests);
     HOLDS(flush_takes_any_moment);
-    HOLDS(close_without_keep_takes_creation_back_to_nothing);
-    HOLDS(close_without_keep_takes_back_what_was_appended);
-    HOLDS(close_without_keep_or_fence_takes_back_nothing);
+    HOLDS(close_keeps_what_is_stored);
+    HOLDS(upload_is_no_directory_of_another);
+    HOLDS(located_record_leads_to_its_data);
     HOLDS(discard_removes_what_was_never_confirmed);
     HOLDS(discard_leaves_what_was_confirmed);
-    HOLDS(discard_removes_what_a_dead_process_made);
-    HOLDS(discard_leaves_what_a_dead_process_confirmed);
+    if (under_test->truncate) {
+        HOLDS(truncate_cuts_back);
+        HOLDS(truncate_cuts_back_to_nothing);
+        HOLDS(truncate_makes_nothing_longer);
+    }
+    if (under_test->truncate && under_test->concat) {
+        HOLDS(parts_are_joined_in_their_order);
+        HOLDS(same_part_is_joined_twice);
+        HOLDS(no_parts_and_empty_ones_are_joined);
+        HOLDS(join_starts_at_the_end);
+        HOLDS(part_of_another_size_is_damaged);
+        HOLDS(part_that_is_gone_is_not_found);
+        HOLDS(join_is_cancelled);
+    }
     if (under_test->info_dir) {
         HOLDS(store_says_where_records_lie);
     }
@@ -888,6 +1193,8 @@ void store_conformance(Suite *suite, const tus_store_provider_t *under_test,
         HOLDS(data_is_removed_while_it_is_held);
     }
     if (under_test->fence) {
+        HOLDS(discard_removes_what_a_dead_process_made);
+        HOLDS(discard_leaves_what_a_dead_process_confirmed);
         HOLDS(discard_leaves_what_a_process_is_making);
         HOLDS(discard_leaves_what_a_request_is_making);
         HOLDS(fence_excludes_another_writer);

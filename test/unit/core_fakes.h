@@ -4,12 +4,19 @@
  * core_fakes.h: an endpoint for the tests of ring 3.
  *
  * Its store is the provider "file", wrapped; its metadata and locks are kept in
- * memory, or the metadata by the provider "dbm". Each call of a provider is written down under one
- * of these words, and can be made to fail:
+ * memory, or the metadata by the provider "dbm". Each call of a provider, and each event, is
+ * written down under one of these words, and can be made to fail:
  *
- *   locks   try wait release
- *   meta    get put put-durable drop note-create note-change
- *   store   create confirm discard resume fence written write flush close size remove
+ *   locks   try wait release stop count
+ *   meta    get put put-durable drop note-create note-change walk
+ *           mark mark-durable unmark marked note-synced synced link links unlink
+ *   store   create locate confirm discard resume fence written write flush truncate concat
+ *           close size remove
+ *   events  pre-create post-create pre-finish post-finish pre-terminate post-terminate expired
+ *           cut
+ *
+ * A pre-* that fails rejects the upload or its termination; whoever fails otherwise fails with
+ * the status that the test names.
  */
 #ifndef CORE_FAKES_H
 #define CORE_FAKES_H
@@ -32,11 +39,27 @@ int calls_of(const char *word);
 /** The nth call of that word from now fails so, and does nothing; 1 is the next. */
 void fail_call(const char *word, int nth, apr_status_t rv);
 
+/** The nth call from now, whichever it is, fails so, and does nothing. */
+void fail_at(int nth, apr_status_t rv);
+
+/** Nonzero if a failure is yet to come. */
+int is_failure_ahead(void);
+
+/** Before the nth call from now another request does a deed. */
+void do_at(int nth, void (*deed)(void));
+
 /** Likewise, but that many bytes of the write are stored. */
 void fail_write(apr_size_t stored, apr_status_t rv);
 
 /** This process ends at the nth call from now, before it does anything. */
 void die_at(int nth);
+
+/**
+ * Does a deed in another process, which ends at its nth call. What it does to records and locks in
+ * memory stays there: keep_records_on_disk() first.
+ * @return nonzero if it died so; 0 if it did all of the deed
+ */
+int died_at(int nth, void (*deed)(void));
 
 /** Forgets failures that did not come. */
 void fail_no_more(void);
@@ -54,6 +77,9 @@ int times_asked(void);
 /** Called once when a holder is asked, before it lets go. */
 extern void (*on_asked)(void);
 
+/** Called in each pre-create, to change the record as another module may. */
+extern void (*on_pre_create)(tus_upload_t *upload);
+
 /** What the time is; each look at it is a millisecond later. */
 extern apr_time_t fake_time;
 
@@ -65,6 +91,9 @@ void keep_records_on_disk(void);
 
 /** Nonzero if the index of the records on disk has the upload. */
 int is_indexed(const char *id);
+
+/** DELETE of an upload that nobody holds. */
+const tus_error_t *end_upload(const char *id);
 
 /** The JSON of a record in memory, or NULL. */
 const char *record_json(const char *id);
@@ -78,8 +107,15 @@ tus_settled_e settled_as(const char *id);
 /** Puts an id into the journal. */
 void journal(const char *id, tus_note_e why);
 
-/** Settles all there is. */
-void settle_all(void);
+/** Settles all there is. @return what tus_settle() made of an expires that was 0 */
+apr_time_t settle_all(void);
+
+/** A mark in memory, as a request left it that died; and whether there is one. */
+void plant_mark(const char *id, apr_off_t offset);
+int is_marked(const char *id);
+
+/** The finals that a part is linked to, a space between them. */
+const char *links_of(const char *part);
 
 /* Deeds that are expected to succeed. */
 tus_upload_t *ck_create(apr_off_t size, int whole);

@@ -17,34 +17,46 @@ static int descriptors;
 
 /* ---- fixture ------------------------------------------------------------- */
 
-static void setup(void)
+void open_indexed(const tus_meta_provider_t *provider, const char *driver, int beside)
 {
     scratch_mkdir("store");
     scratch_mkdir("state");
     held = apr_hash_make(unit_pool);
     entries = apr_hash_make(unit_pool);
     settled = 0;
-    place = (tus_meta_place_t){ .state_dir = scratch_path("state"),
+    place = (tus_meta_place_t){ .info_dir = -1,
+                                .state_dir = scratch_path("state"),
+                                .driver = driver,
                                 .mode = APR_FPROT_UREAD | APR_FPROT_UWRITE };
     ck_assert_int_eq(apr_global_mutex_create(&place.mutex, NULL, APR_LOCK_DEFAULT, unit_pool),
                      APR_SUCCESS);
     descriptors = open_descriptors();
-    place.info_dir = open(scratch_path("store"), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    ck_assert_int_ge(place.info_dir, 0);
-    ck_assert_int_eq(tus_meta_dbm.open(&meta, &place, unit_pool), APR_SUCCESS);
+    if (beside) {
+        place.info_dir = open(scratch_path("store"), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        ck_assert_int_ge(place.info_dir, 0);
+    }
+    ck_assert_int_eq(provider->open(&meta, &place, unit_pool), APR_SUCCESS);
+    ck_assert_ptr_eq(meta->provider, provider);
 }
 
-static void teardown(void)
+void close_indexed(void)
 {
-    close(place.info_dir);
+    if (place.info_dir != -1) {
+        close(place.info_dir);
+    }
     ck_assert_int_eq(open_descriptors(), descriptors);
+}
+
+static void setup(void)
+{
+    open_indexed(&tus_meta_dbm, NULL, 1);
 }
 
 TCase *add_indexed_case(Suite *suite, const char *name)
 {
     TCase *tcase = add_scratch_case(suite, name);
 
-    tcase_add_checked_fixture(tcase, setup, teardown);
+    tcase_add_checked_fixture(tcase, setup, close_indexed);
     tcase_set_timeout(tcase, 300);
     return tcase;
 }
@@ -53,21 +65,21 @@ void put_record(tus_record_t *record)
 {
     record->ours = 1;
     record->created = 1700000000000001;
-    ck_assert_int_eq(tus_meta_dbm.put(meta, record, 0, unit_pool), APR_SUCCESS);
+    ck_assert_int_eq(meta->provider->put(meta, record, 0, unit_pool), APR_SUCCESS);
 }
 
 void create(const char *id)
 {
     tus_record_t record = { .id = id, .size = (apr_off_t)strlen(id) };
 
-    ck_assert_int_eq(tus_meta_dbm.note(meta, id, TUS_NOTE_CREATE), APR_SUCCESS);
+    ck_assert_int_eq(meta->provider->note(meta, id, TUS_NOTE_CREATE), APR_SUCCESS);
     put_record(&record);
 }
 
 void terminate(const char *id)
 {
-    ck_assert_int_eq(tus_meta_dbm.note(meta, id, TUS_NOTE_CHANGE), APR_SUCCESS);
-    ck_assert_int_eq(tus_meta_dbm.remove(meta, id), APR_SUCCESS);
+    ck_assert_int_eq(meta->provider->note(meta, id, TUS_NOTE_CHANGE), APR_SUCCESS);
+    ck_assert_int_eq(meta->provider->remove(meta, id), APR_SUCCESS);
 }
 
 tus_settled_e settle(void *baton, const char *id, int created, tus_record_t **record, apr_pool_t *p)
@@ -80,7 +92,7 @@ tus_settled_e settle(void *baton, const char *id, int created, tus_record_t **re
     if (apr_hash_get(held, id, APR_HASH_KEY_STRING)) {
         return TUS_SETTLED_CARRY;
     }
-    rv = tus_meta_dbm.get(meta, id, record, p);
+    rv = meta->provider->get(meta, id, record, p);
     return rv == APR_SUCCESS ? TUS_SETTLED_KEEP : TUS_SETTLED_GONE;
 }
 
@@ -90,7 +102,7 @@ apr_status_t fold_for(apr_interval_time_t budget)
     apr_status_t rv;
 
     apr_pool_create(&p, unit_pool);
-    rv = tus_meta_dbm.fold(meta, settle, &place, budget, NULL, p);
+    rv = meta->provider->fold(meta, settle, &place, budget, NULL, p);
     apr_pool_destroy(p);
     return rv;
 }
@@ -116,7 +128,7 @@ static apr_status_t keep_entry(void *baton, const tus_entry_t *entry)
 apr_status_t walk(void)
 {
     apr_hash_clear(entries);
-    return tus_meta_dbm.walk(meta, keep_entry, &place, unit_pool);
+    return meta->provider->walk(meta, keep_entry, &place, unit_pool);
 }
 
 const tus_entry_t *entry_of(const char *id)

@@ -29,7 +29,16 @@ extern apr_hash_t *entries;
 /** How often an id was settled. */
 extern int settled;
 
-/** Like add_scratch_case(), with the above. */
+/**
+ * Makes a store without any upload.
+ * @param beside ID.info lies beside the data; else in the state directory
+ */
+void open_indexed(const tus_meta_provider_t *provider, const char *driver, int beside);
+
+/** No descriptor may be left open. */
+void close_indexed(void);
+
+/** Like add_scratch_case(), with the above, by the provider "dbm" with its defaults. */
 TCase *add_indexed_case(Suite *suite, const char *name);
 
 /** Writes a record; created is filled in. */

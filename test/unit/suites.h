@@ -17,12 +17,19 @@
     SUITE(error) \
     SUITE(header) \
     SUITE(metadata) \
+    SUITE(checksum) \
+    SUITE(concat) \
+    SUITE(forwarded) \
     SUITE(id) \
     SUITE(record) \
     SUITE(entry) \
+    SUITE(storage) \
     SUITE(disposition) \
     SUITE(beneath) \
+    SUITE(copy) \
     SUITE(store_file) \
+    SUITE(store_place) \
+    SUITE(store_mem) \
     SUITE(disk) \
     SUITE(lock) \
     SUITE(meta) \
@@ -31,7 +38,11 @@
     SUITE(rebuild) \
     SUITE(state) \
     SUITE(core) \
-    SUITE(hold)
+    SUITE(events) \
+    SUITE(hold) \
+    SUITE(chunk) \
+    SUITE(join) \
+    SUITE(expire)
 /* clang-format on */
 
 #define DECLARE_SUITE(name) Suite *name##_suite(void);

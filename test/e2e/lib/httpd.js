@@ -19,7 +19,8 @@ export class Httpd {
     httpd.store = join(directory, 'store');
     httpd.port = await freePort();
     httpd.endpoint = `http://127.0.0.1:${httpd.port}/files/`;
-    mkdirSync(join(directory, 'htdocs'));
+    httpd.htdocs = join(directory, 'htdocs');
+    mkdirSync(httpd.htdocs);
     mkdirSync(httpd.store);
     giveToHttpd(httpd.store);
     httpd.#log = join(directory, 'error.log');

@@ -1,13 +1,16 @@
 """A tus 1.0 client that looks at every answer with suspicion."""
 import base64
+import os
 import re
+import signal
 
 from .http import Connection
 from .store import upload_id
 from .util import wait_until
 
 OCTETS = 'application/offset+octet-stream'
-EXTENSIONS = 'creation,creation-with-upload,creation-defer-length,termination'
+EXTENSIONS = ('creation,creation-with-upload,creation-defer-length,termination,concatenation,'
+              'concatenation-unfinished,checksum,checksum-trailer')
 
 
 def metadata(**pairs):
@@ -112,6 +115,38 @@ class Tus:
         """A finished upload; its URL."""
         return self.new(len(data), data, headers)
 
+    def partial(self, length, body=b'', headers=()):
+        """A part of an upload that is to be made by final(); its URL."""
+        return self.new(length, body, [('Upload-Concat', 'partial'), *headers])
+
+    def concat(self, parts, headers=(), **how):
+        """Ask for the final upload of these parts (URLs); the answer."""
+        return self.create(headers=[('Upload-Concat', 'final;' + ' '.join(parts)), *headers], **how)
+
+    def final(self, parts, headers=(), **how):
+        """The final upload of these parts, which must succeed; its URL."""
+        response = self.concat(parts, headers, **how)
+        assert response.status == 201, response
+        return response.get('Location')
+
+    def holder(self, url):
+        """The process that has the upload's data file open."""
+        path = str(self.store.data_path(url))
+        for pid in self.server.children():
+            for fd in os.scandir(f'/proc/{pid}/fd'):
+                try:
+                    if os.readlink(fd.path) == path:
+                        return pid
+                except FileNotFoundError:
+                    continue
+        raise AssertionError('nobody holds the upload')
+
+    def kill_holder(self, url):
+        """kill -9 of that process; it is gone on return."""
+        pid = self.holder(url)
+        os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: pid not in self.server.children(), 'the child to be gone')
+
     def hold(self, url, offset, length, sent, **how):
         return HeldPatch(self, url, offset, length, sent, **how)
 
@@ -123,11 +158,11 @@ def patch_fields(offset):
 class HeldPatch:
     """A PATCH of `length` bytes whose client has sent `sent` so far and is silent."""
 
-    def __init__(self, tus, url, offset, length, sent, chunked=False):
+    def __init__(self, tus, url, offset, length, sent, chunked=False, headers=()):
         self.conn = tus.connect()
         self.chunked = chunked
         framing = ('Transfer-Encoding', 'chunked') if chunked else ('Content-Length', length)
-        self.conn.send_head('PATCH', url, [*tus.headers, *patch_fields(offset), framing])
+        self.conn.send_head('PATCH', url, [*tus.headers, *patch_fields(offset), *headers, framing])
         if sent and chunked:
             self.conn.send(b'%x\r\n%s' % (length, sent))
         else:
