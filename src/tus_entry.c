@@ -29,20 +29,6 @@
 #define IS_PARTIAL 1
 #define IS_FINAL 2
 
-/* How much of the text fits into `max` bytes, whole UTF-8 characters only. */
-static apr_size_t clip(const char *text, apr_size_t max)
-{
-    apr_size_t len = strlen(text);
-
-    if (len <= max) {
-        return len;
-    }
-    while (max > 0 && ((unsigned char)text[max] & 0xc0) == 0x80) {
-        max--;
-    }
-    return max;
-}
-
 static int read_optional_number(apr_int64_t *number, const json_t *json, apr_int64_t absent)
 {
     if (!json) {
@@ -119,7 +105,7 @@ apr_status_t tus_entry_format(const tus_entry_t *entry, const char **json, apr_s
                               apr_pool_t *p)
 {
     const char *owner = entry->owner;
-    apr_size_t filename = entry->filename ? clip(entry->filename, ENTRY_TEXT_MAX) : 0;
+    apr_size_t filename = entry->filename ? tus_json_clip(entry->filename, ENTRY_TEXT_MAX) : 0;
 
     if (!tus_id_is_valid(entry->id)) {
         return TUS_EDAMAGED;
@@ -131,7 +117,7 @@ apr_status_t tus_entry_format(const tus_entry_t *entry, const char **json, apr_s
     while (tus_json_dump(entry_json(entry, owner, filename, p), ENTRY_MAX, json, len, p)
            != APR_SUCCESS) {
         if (filename > 0) {
-            filename = clip(entry->filename, filename / 2);
+            filename = tus_json_clip(entry->filename, filename / 2);
         }
         else if (owner) {
             owner = NULL;
@@ -167,7 +153,7 @@ void tus_entry_of_record(tus_entry_t *entry, const tus_record_t *record, apr_poo
     entry->owner = record->owner;
     entry->filename = NULL;
     if (filename && *filename->value) {
-        entry->filename = apr_pstrmemdup(p, filename->value, clip(filename->value, ENTRY_TEXT_MAX));
+        entry->filename = apr_pstrmemdup(p, filename->value, tus_json_clip(filename->value, ENTRY_TEXT_MAX));
     }
     entry->expire = record->expire;
     entry->expired = record->expired;

@@ -57,6 +57,19 @@ json_t *tus_json_text(const char *text, apr_size_t len, apr_pool_t *p)
     return json_stringn(clean, (apr_size_t)(end - clean));
 }
 
+apr_size_t tus_json_clip(const char *text, apr_size_t max)
+{
+    apr_size_t len = strlen(text);
+
+    if (len <= max) {
+        return len;
+    }
+    while (max > 0 && ((unsigned char)text[max] & 0xc0) == 0x80) {
+        max--;
+    }
+    return max;
+}
+
 apr_status_t tus_json_dump(json_t *root, apr_size_t max, const char **json, apr_size_t *len,
                            apr_pool_t *p)
 {

@@ -19,6 +19,9 @@
  */
 #define HEADER_MAX (64 * 1024)
 
+/* Bytes of a key that a client is shown. */
+#define SHOWN_MAX 64
+
 /* "The key SHOULD be ASCII encoded": what is not must at least be text, to stand in JSON. */
 static int is_utf8(const char *text, apr_size_t len)
 {
@@ -41,6 +44,12 @@ static int is_key(const char *key, apr_size_t len)
         }
     }
     return len > 0;
+}
+
+/* As much of a key as a sentence takes. */
+static const char *start_of(const char *key, apr_pool_t *p)
+{
+    return apr_pstrmemdup(p, key, tus_json_clip(key, SHOWN_MAX));
 }
 
 /* Reads one element of the list, `number` for people. */
@@ -75,7 +84,8 @@ static const tus_error_t *parse_pair(tus_pair_t *pair, const char *text, apr_siz
                           &pair->len, p)
         != APR_SUCCESS) {
         return tus_error(p, TUS_ERR_INVALID_METADATA,
-                         "Upload-Metadata: the value of \"%.64s\" is not padded Base64", pair->key);
+                         "Upload-Metadata: the value of \"%s\" is not padded Base64",
+                         start_of(pair->key, p));
     }
     return NULL;
 }
@@ -105,7 +115,8 @@ const tus_error_t *tus_metadata_parse(const char *header, apr_array_header_t **p
         /* "All keys MUST be unique." */
         if (apr_hash_get(seen, pair->key, APR_HASH_KEY_STRING)) {
             return tus_error(p, TUS_ERR_INVALID_METADATA,
-                             "Upload-Metadata: the key \"%.64s\" is there twice", pair->key);
+                             "Upload-Metadata: the key \"%s\" is there twice",
+                             start_of(pair->key, p));
         }
         apr_hash_set(seen, pair->key, APR_HASH_KEY_STRING, pair->key);
         if (text[len] == '\0') {

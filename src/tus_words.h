@@ -262,6 +262,9 @@ const char *tus_id_key(const char *id, char key[TUS_ID_KEY_SIZE]);
 /** A string of any bytes: like tusd, with U+FFFD for each byte that is not UTF-8. */
 struct json_t *tus_json_text(const char *text, apr_size_t len, apr_pool_t *p);
 
+/** The length of the text, or as much of it as max bytes hold: whole UTF-8 characters. */
+apr_size_t tus_json_clip(const char *text, apr_size_t max);
+
 /**
  * Writes into p, and drops the JSON.
  * @param root may be NULL

@@ -114,6 +114,12 @@ int ftruncate(int fd, off_t size)
     return rv;
 }
 
+/* The same where off_t has 64 bits anyway. */
+_Static_assert(sizeof(off_t) == sizeof(off64_t), "off_t has 64 bits");
+ssize_t pwrite64(int fd, const void *data, size_t len, off64_t offset)
+    __attribute__((alias("pwrite")));
+int ftruncate64(int fd, off64_t size) __attribute__((alias("ftruncate")));
+
 static int share(int fd, const struct file_clone_range *range)
 {
     call_t call;

@@ -65,6 +65,10 @@ int openat(int dir, const char *name, int flags, ...)
     return open_at(dir, name, flags, mode);
 }
 
+/* The same where off_t has 64 bits anyway. */
+int open64(const char *name, int flags, ...) __attribute__((alias("open")));
+int openat64(int dir, const char *name, int flags, ...) __attribute__((alias("openat")));
+
 /* ---- the others ---------------------------------------------------------- */
 
 /* What a call does besides: two names, or one and a number. */

@@ -4,6 +4,7 @@
 
 #include <apr_general.h>
 #include <apr_strings.h>
+#include <jansson.h>
 
 #include <errno.h>
 #include <fcntl.h>
@@ -107,10 +108,18 @@ int fuzz_is_header(const char *text)
     return 1;
 }
 
+static int is_utf8(const char *text)
+{
+    json_t *json = json_string(text);
+
+    json_decref(json);
+    return json != NULL;
+}
+
 int fuzz_is_error(const tus_error_t *error, tus_err_e err)
 {
     return error->err == err && error->status >= 400 && error->status < 500 && error->message
-           && *error->message && fuzz_is_header(error->message);
+           && *error->message && fuzz_is_header(error->message) && is_utf8(error->message);
 }
 
 int fuzz_is_name(const char *name, apr_size_t max)
