@@ -67,10 +67,10 @@ const tus_error_t *tus_append(tus_upload_t *upload, const char *data, apr_size_t
     return fits < len ? no_room(upload) : NULL;
 }
 
-const tus_error_t *tus_append_declare(tus_upload_t *upload, apr_off_t length)
+const tus_error_t *tus_append_check_length(const tus_upload_t *upload, apr_off_t length)
 {
     const tus_core_t *core = upload->core;
-    tus_record_t *record = upload->record;
+    const tus_record_t *record = upload->record;
 
     if (record->size == length) {
         return NULL;
@@ -88,8 +88,18 @@ const tus_error_t *tus_append_declare(tus_upload_t *upload, apr_off_t length)
                          "Upload-Length is less than the %" APR_OFF_T_FMT " bytes stored already",
                          upload->offset);
     }
+    return NULL;
+}
+
+const tus_error_t *tus_append_declare(tus_upload_t *upload, apr_off_t length)
+{
+    const tus_error_t *error = tus_append_check_length(upload, length);
+
+    if (error || upload->record->size == length) {
+        return error;
+    }
     tus_commit_adopt(upload);
-    record->size = length;
+    upload->record->size = length;
     upload->declared = 1;
     upload->changed = 1;
     return NULL;

@@ -20,8 +20,6 @@
 #include <http_request.h>
 #include <util_filter.h>
 
-#include <unistd.h>
-
 /* Bytes asked of the filters at once. */
 #define READ_SIZE (1024 * 1024)
 
@@ -167,19 +165,6 @@ static void send_continue(tus_body_t *body)
     r->status = status;
 }
 
-/* mod_http2 wakes a stream through a pipe, and leaves it to its reader to empty that. */
-static void drain_pipe(const apr_pollfd_t *pollfd)
-{
-    char junk[512];
-    apr_os_file_t fd;
-
-    if (pollfd->desc_type == APR_POLL_FILE && pollfd->rtnevents & APR_POLLIN
-        && apr_os_file_get(&fd, pollfd->desc.f) == APR_SUCCESS
-        && read(fd, junk, sizeof(junk)) < 0) {
-        return; /* nothing there after all: the next step tells */
-    }
-}
-
 static void wait_for_more(tus_body_t *body)
 {
     tus_locks_t *locks = body->upload->core->locks;
@@ -209,9 +194,7 @@ static void wait_for_more(tus_body_t *body)
         apr_sleep(slice);
         return;
     }
-    if (apr_poll(pollfds, n, &ready, slice) == APR_SUCCESS && connected) {
-        drain_pipe(&pollfds[0]);
-    }
+    apr_poll(pollfds, n, &ready, slice);
 }
 
 static tus_body_e drive(tus_body_t *body)

@@ -193,6 +193,9 @@ apr_off_t tus_append_room(const tus_upload_t *upload);
  */
 const tus_error_t *tus_append_declare(tus_upload_t *upload, apr_off_t length);
 
+/** The same, but nothing is declared: may this length be? */
+const tus_error_t *tus_append_check_length(const tus_upload_t *upload, apr_off_t length);
+
 /**
  * Stores bytes at the end of a held upload.
  * @return NULL; TUS_ERR_UPLOAD_SIZE_EXCEEDED or TUS_ERR_MAX_SIZE_EXCEEDED once the room

@@ -153,7 +153,8 @@ void tus_entry_of_record(tus_entry_t *entry, const tus_record_t *record, apr_poo
     entry->owner = record->owner;
     entry->filename = NULL;
     if (filename && *filename->value) {
-        entry->filename = apr_pstrmemdup(p, filename->value, tus_json_clip(filename->value, ENTRY_TEXT_MAX));
+        entry->filename =
+            apr_pstrmemdup(p, filename->value, tus_json_clip(filename->value, ENTRY_TEXT_MAX));
     }
     entry->expire = record->expire;
     entry->expired = record->expired;

@@ -199,6 +199,7 @@ const tus_error_t *tus_incoming_receive(tus_incoming_t *incoming, request_rec *r
         error = tus_chunk_begin(upload, incoming->algorithms);
     }
     if (error) {
+        incoming->is_void = 1;
         return error;
     }
     tus_body_init(&body, r, upload);

@@ -238,6 +238,9 @@ static apr_status_t put_at(const spot_t *spot, apr_fileperms_t mode, const char 
         return rv;
     }
     rv = write_temp(spot, mode, json, len, durable);
+    if (rv == APR_SUCCESS && durable && fsync(spot->dir) != 0) { /* the names that it speaks of */
+        rv = errno;
+    }
     if (rv == APR_SUCCESS && renameat(spot->dir, spot->temp, spot->dir, spot->info) != 0) {
         rv = errno;
     }

@@ -89,10 +89,18 @@ typedef struct settling_t {
     apr_off_t stored; /* bytes of the upload looked at last */
 } settling_t;
 
-/* Notes of one that was would be taken for those of the next of that id. */
+/*
+ * Its record, or the half of one. Notes of one that was would be taken for those
+ * of the next of that id.
+ */
 static tus_settled_e settle_gone(const tus_core_t *core, const char *id)
 {
-    return tus_remove_notes(core, id) == APR_SUCCESS ? TUS_SETTLED_GONE : TUS_SETTLED_CARRY;
+    apr_status_t rv = core->meta->provider->remove(core->meta, id);
+
+    if (rv == APR_SUCCESS) {
+        rv = tus_remove_notes(core, id);
+    }
+    return rv == APR_SUCCESS ? TUS_SETTLED_GONE : TUS_SETTLED_CARRY;
 }
 
 /*
@@ -107,8 +115,7 @@ static tus_settled_e settle_recorded(settling_t *settling, const tus_record_t *r
         core->store->provider->size(core->store, record, &settling->stored, &modified);
 
     if (APR_STATUS_IS_ENOENT(rv) && record->ours && !record->finished && !record->expired) {
-        rv = core->meta->provider->remove(core->meta, record->id);
-        return rv == APR_SUCCESS ? settle_gone(core, record->id) : TUS_SETTLED_CARRY;
+        return settle_gone(core, record->id);
     }
     return rv == APR_SUCCESS || rv == TUS_EREFUSED || APR_STATUS_IS_ENOENT(rv) ? TUS_SETTLED_KEEP
                                                                                : TUS_SETTLED_CARRY;

@@ -298,6 +298,15 @@ static apr_status_t file_written(tus_writer_t *writer, apr_off_t *size, apr_time
 static apr_status_t file_write(tus_writer_t *writer, apr_off_t offset, const char *data,
                                apr_size_t len, apr_size_t *done)
 {
+    struct stat st;
+
+    *done = 0;
+    if (fstat(writer->fd, &st) != 0) {
+        return errno;
+    }
+    if (st.st_size < offset) {
+        return TUS_EDAMAGED;
+    }
     return tus_beneath_write(writer->fd, offset, data, len, done);
 }
 

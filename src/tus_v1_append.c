@@ -53,6 +53,13 @@ static const tus_error_t *judge(void *baton, const tus_upload_t *upload)
         return tus_error(p, TUS_ERR_MISMATCHED_OFFSET, "the upload is at offset %" APR_OFF_T_FMT,
                          upload->offset);
     }
+    if (patch->has_length) {
+        const tus_error_t *error = tus_append_check_length(upload, patch->length);
+
+        if (error) {
+            return error;
+        }
+    }
     if (patch->has_length && upload->record->size == TUS_SIZE_UNKNOWN) {
         room = patch->length - upload->offset;
     }

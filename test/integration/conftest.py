@@ -63,8 +63,8 @@ def full_disk():
 @pytest.fixture
 def scratch():
     """A directory for very many small files, in memory where there is a place for that."""
-    memory = Path('/dev/shm')
-    with tempfile.TemporaryDirectory(prefix='mod_tus-', dir=memory if memory.is_dir() else None) as name:
+    memory = '/dev/shm' if Path('/dev/shm').is_dir() else None
+    with tempfile.TemporaryDirectory(prefix='mod_tus-', dir=memory) as name:
         yield Path(name)
 
 

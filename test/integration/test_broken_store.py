@@ -173,6 +173,7 @@ def test_the_state_directory_cannot_be_made(httpd):
     server = httpd()
     store = server.make_store()
     server.state_dir = server.root / 'mime.types' / 'state'
+    server.settled = False
     code, said = server.configtest(endpoint('Location /files', store))
     assert code == 0 or 'TusStateDir' in said
     if code == 0:

@@ -304,7 +304,6 @@ def test_a_death_between_the_last_part_and_the_join(fresh, how):
 def unjoin(store, url, info):
     """Take back what the join of a final wrote."""
     del info['ModTus']['Finished']
-    info['SizeIsDeferred'], info['Size'] = True, 0
     with store.info_path(url).open('r+') as file:
         file.write(json.dumps(info))
         file.truncate()

@@ -286,7 +286,9 @@ def test_a_final_that_expired_is_not_joined(tus):
     assert_expires(tus, parts[1], tus.head(parts[1]), HOUR)
     assert_expires(tus, final, tus.head(final), HOUR)
     backdate(tus, final, HOUR + 60)
+    assert tus.head(final).status == 200    # it lives as long as the part that it waits for
+    backdate(tus, parts[1], HOUR + 60)
     assert tus.head(final).status == 410
-    assert tus.append(parts[1], 3, b'ld') == 5
+    assert tus.patch(parts[1], 3, b'ld').status == 410
     assert tus.head(final).status == 410
     assert tus.offset(parts[0]) == 5

@@ -880,7 +880,7 @@ START_TEST(settle_removes_orphans)
     tus_upload_release(upload);
     calls();
     settle_all();
-    ck_assert_str_eq(calls(), "try get discard unmark note-synced unlink release");
+    ck_assert_str_eq(calls(), "try get discard drop unmark note-synced unlink release");
     ck_assert_int_eq(settled_as(id), TUS_SETTLED_GONE);
     ck_assert(!scratch_exists(data_of(id)));
 }

@@ -158,6 +158,21 @@ START_TEST(long_key_does_not_fill_the_sentence)
 }
 END_TEST
 
+/* Cut where a character ends: the sentence is sent as UTF-8. */
+START_TEST(long_key_is_cut_between_characters)
+{
+    char *header = apr_pstrdup(unit_pool, "x");
+    int i;
+
+    for (i = 0; i < 40; i++) {
+        header = apr_pstrcat(unit_pool, header, "\xc3\xa4", NULL);
+    }
+    ck_assert_ptr_nonnull(strstr(refusal(apr_pstrcat(unit_pool, header, " !", NULL)), "\xa4\" is"));
+    ck_assert_ptr_nonnull(
+        strstr(refusal(apr_pstrcat(unit_pool, header, ",", header, NULL)), "\xa4\" is"));
+}
+END_TEST
+
 START_TEST(length_is_bounded)
 {
     const apr_size_t most = 64 * 1024;
@@ -254,6 +269,7 @@ Suite *metadata_suite(void)
     tcase_add_loop_test(tcase, empty_element_is_refused, 0, COUNT(empty_elements));
     tcase_add_test(tcase, repeated_key_is_refused);
     tcase_add_test(tcase, long_key_does_not_fill_the_sentence);
+    tcase_add_test(tcase, long_key_is_cut_between_characters);
     tcase_add_test(tcase, length_is_bounded);
 
     tcase = add_case(suite, "format");

@@ -10,11 +10,28 @@
 /* Its module is no part of this program; the store itself needs no httpd. */
 #include "../modules/store_mem.c"
 
+/* In a server the data live as long as their process; here, as long as a test. */
+static apr_status_t drop_all(void *baton)
+{
+    apr_hash_index_t *index = uploads ? apr_hash_first(NULL, uploads) : NULL;
+
+    (void)baton;
+    for (; index; index = apr_hash_next(index)) {
+        data_t *data = apr_hash_this_val(index);
+
+        free(data->bytes);
+        free(data);
+    }
+    uploads = NULL;
+    return APR_SUCCESS;
+}
+
 static const tus_place_t *make_place(void)
 {
     static int places;
     tus_place_t *place = apr_pcalloc(unit_pool, sizeof *place);
 
+    apr_pool_cleanup_register(unit_pool, NULL, drop_all, apr_pool_cleanup_null);
     place->path = apr_psprintf(unit_pool, "/any/path/%d", ++places);
     return place;
 }

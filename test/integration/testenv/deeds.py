@@ -13,7 +13,8 @@ class Deeds:
 
     def __init__(self, boot='this', environment=()):
         assert TOOL.exists(), f'{TOOL} is missing: build it, or set TUS_DEED'
-        self._process = subprocess.Popen([TOOL, boot], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        self._process = subprocess.Popen([TOOL, boot], stdin=subprocess.PIPE,
+                                         stdout=subprocess.PIPE,
                                          env={**os.environ, **dict(environment)})
 
     def do(self, deed, store, state, uid='-'):

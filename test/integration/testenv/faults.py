@@ -1,14 +1,18 @@
 """Faults in the file-system calls of a process, and a record of them: test/faults/ preloaded."""
+import atexit
 import contextlib
 import errno
+import functools
 import mmap
 import os
+import shutil
 import struct
 import subprocess
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from .util import program, wait_until
+from .util import program
 
 SOURCE = Path(__file__).resolve().parents[2] / 'faults'
 
@@ -43,20 +47,24 @@ class Call:
         return f'{self.kind} {self.path}' + (f' ({self.to})' if self.to else '')
 
 
-def build_library(directory):
-    library = Path(directory) / 'faults.so'
+@functools.cache
+def library():
+    """The library, built once and gone with this process."""
+    directory = Path(tempfile.mkdtemp(prefix='mod_tus-faults-'))
+    atexit.register(shutil.rmtree, directory)
+    directory.chmod(0o755)
     subprocess.run([program('cc', 'gcc'), '-std=gnu99', '-D_GNU_SOURCE', '-shared', '-fPIC', '-O',
-                    '-o', library, *sorted(SOURCE.glob('*.c')), '-ldl'], check=True)
-    return library
+                    '-o', directory / 'faults.so', *sorted(SOURCE.glob('*.c')), '-ldl'], check=True)
+    return directory / 'faults.so'
 
 
 class Faults:
-    """One library and its control file, for the processes started with `environment`."""
+    """A control file, for the processes that are started with `environment`."""
 
     def __init__(self, directory, roots):
         self.path = Path(directory) / 'faults.control'
         self.log = Path(f'{self.path}.log')
-        self.environment = {'LD_PRELOAD': str(build_library(directory)), 'FAULTS': str(self.path)}
+        self.environment = {'LD_PRELOAD': str(library()), 'FAULTS': str(self.path)}
         self.path.write_bytes(bytes(CONTROL.size))
         self.log.touch()
         with self.path.open('r+b') as file:
@@ -93,7 +101,7 @@ class Faults:
 
     @contextlib.contextmanager
     def armed(self, action, first=1, last=None, error=errno.EIO, kinds=ALL, who=REQUEST, suffix=''):
-        """The calls from `first` to `last` are hit: one, or EVER more. A path may have to end so."""
+        """The calls from `first` to `last` are hit: one, or EVER more; of paths that end so."""
         self._write(1, 0, kinds, who, action, first, first if last is None else last, error, suffix)
         try:
             yield self
@@ -121,9 +129,6 @@ class Faults:
         with self.log.open('rb') as log:
             log.seek(begin)
             return list(parse(log.read()))
-
-    def wait_hit(self, what='the fault to strike'):
-        wait_until(lambda: self.hit, what)
 
 
 def parse(text):

@@ -1,4 +1,4 @@
-"""What a client can do to an upload, each from a fresh start, and what must be true however it ends.
+"""What a client can do to an upload, each from a fresh start, and what is true however it ends.
 
 An operation is a class: it is made ready by its constructor, act() is the request, and check() is
 called with its answer, or None if the server died over it.
@@ -17,6 +17,7 @@ class Operation:
     """One request at an upload that has the first `start` bytes of DATA."""
 
     succeeds = 204
+    chunk_created = False   # it creates an upload with a chunk that has a checksum
 
     def __init__(self, tus):
         self.tus = tus
@@ -115,6 +116,7 @@ class CreateWithData(Creation):
 
 
 class CreateChecksummed(Creation):
+    chunk_created = True
     body = DATA[:HALF]
     fields = with_checksum(body)
 
@@ -124,12 +126,14 @@ class CreateWhole(Creation):
 
 
 class CreateWholeChecksummed(Creation):
+    chunk_created = True
     body = DATA
     fields = with_checksum(body)
 
 
 class CreateMismatched(Creation):
     """The wrong checksum: nothing is left of it."""
+    chunk_created = True
     succeeds = 460
     fields = with_checksum(b'other')
 
@@ -317,7 +321,7 @@ def remove_all(tus, foreign):
 def left_over(tus, foreign):
     """Files in the store that are nobody's, and what the state directory still knows of them."""
     state = state_of_store(tus.server)
-    found = tus.store.files() - foreign
+    found = {name for name in tus.store.files() - foreign if not name.startswith('.')}
     for directory in ('unverified', 'links'):
         path = state / directory
         found |= {f'{directory}/{entry.name}' for entry in path.glob('*')}

@@ -2,8 +2,8 @@
 
 A file system without any ordering: what was written to a file since the last sync of that file, and
 what changed in a directory since the last sync of that directory, is there or not, each piece for
-itself. A piece is a block of 4 KiB, a file's new size, a mode, or one change of a directory; a rename
-is one change. Sizes and bytes are apart: a file may have grown and hold zeros.
+itself. A piece is a block of 4 KiB, a file's new size, a mode, or one change of a directory; a
+rename is one change. Sizes and bytes are apart: a file may have grown and hold zeros.
 """
 import itertools
 import os

@@ -48,8 +48,8 @@ class Transport:
         return self.request('PATCH', url, [*patch_fields(offset), *fields], body)
 
     def overridden_patch(self, url, offset, body):
-        return self.request('POST', url, [*patch_fields(offset), ('X-HTTP-Method-Override', 'PATCH')],
-                            body)
+        fields = [*patch_fields(offset), ('X-HTTP-Method-Override', 'PATCH')]
+        return self.request('POST', url, fields, body)
 
     def delete(self, url):
         return self.request('DELETE', url, [_VERSION])
