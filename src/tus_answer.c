@@ -83,7 +83,8 @@ static void log_error(request_rec *r, const tus_error_t *error)
 {
     const tus_request_t *request = tus_mount_of(r);
     const char *id = request->id ? request->id : "-";
-    const char *reason = tus_error_reason(error->rv);
+    const char *story;
+    apr_status_t rv;
 
     if (error->err == TUS_ERR_TOO_BUSY) {
         ap_log_rerror(APLOG_MARK, APLOG_WARNING, 0, r,
@@ -97,9 +98,9 @@ static void log_error(request_rec *r, const tus_error_t *error)
                       error->message, id);
         return;
     }
-    ap_log_rerror(APLOG_MARK, APLOG_ERR, reason ? APR_SUCCESS : error->rv, r,
-                  "%s: %s%s%s (id=%s)%s", error->code, error->detail, reason ? ": " : "",
-                  reason ? reason : "", id, explain_store(r, request));
+    story = tus_error_story(error, &rv, r->pool);
+    ap_log_rerror(APLOG_MARK, APLOG_ERR, rv, r, "%s: %s (id=%s)%s", error->code, story, id,
+                  explain_store(r, request));
 }
 
 void tus_answer_after_body(request_rec *r)

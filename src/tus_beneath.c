@@ -239,6 +239,13 @@ apr_status_t tus_beneath_open(int dir, const char *path, int flags, apr_fileperm
     return rv;
 }
 
+/* APR has a hex digit where the system has an octal one. */
+apr_fileperms_t tus_beneath_permissions(unsigned mode)
+{
+    return (apr_fileperms_t)(((mode & 07000) << 4) | ((mode & 0700) << 2) | ((mode & 070) << 1)
+                             | (mode & 07));
+}
+
 apr_status_t tus_beneath_chmod(int fd, apr_fileperms_t mode)
 {
     return fchmod(fd, unix_mode(mode)) == 0 ? APR_SUCCESS : errno;

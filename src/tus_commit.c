@@ -118,3 +118,10 @@ const tus_error_t *tus_commit_finish(tus_upload_t *upload)
     core->events->post_finish(core->baton, upload);
     return NULL;
 }
+
+const tus_error_t *tus_commit_complete(tus_upload_t *upload)
+{
+    int is_due = upload->writer && tus_commit_has_all(upload) && !tus_commit_is_finished(upload);
+
+    return is_due ? tus_commit_finish(upload) : NULL;
+}

@@ -150,6 +150,9 @@ apr_status_t tus_commit_note(tus_upload_t *upload);
 /** Notes a held upload for the index and writes its record. */
 const tus_error_t *tus_commit_record(tus_upload_t *upload, int durable);
 
+/** Finishes a held upload, if it has all its bytes and nobody has done so. */
+const tus_error_t *tus_commit_complete(tus_upload_t *upload);
+
 /** Finishes a held upload that has all its bytes: its data is synced, then its record says so. */
 const tus_error_t *tus_commit_finish(tus_upload_t *upload);
 
@@ -318,6 +321,10 @@ const tus_error_t *tus_stop(tus_upload_t *upload);
 
 /** Removes what belongs to a held upload: data, record and notes. Asks and tells nobody. */
 apr_status_t tus_remove(tus_upload_t *upload);
+
+/** Removes the record of an id, or the half of one, and what is noted of it; the caller holds it.
+ */
+apr_status_t tus_remove_record(const tus_core_t *core, const char *id);
 
 /** Removes what is noted of an id in the state directory; the caller holds it. */
 apr_status_t tus_remove_notes(const tus_core_t *core, const char *id);

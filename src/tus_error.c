@@ -174,6 +174,15 @@ const tus_error_t *tus_error_copy(const tus_error_t *error, apr_pool_t *p)
     return copy;
 }
 
+const char *tus_error_story(const tus_error_t *error, apr_status_t *rv, apr_pool_t *p)
+{
+    const char *what = error->detail ? error->detail : error->message;
+    const char *reason = tus_error_reason(error->rv);
+
+    *rv = reason ? APR_SUCCESS : error->rv;
+    return reason ? apr_pstrcat(p, what, ": ", reason, NULL) : what;
+}
+
 const char *tus_error_reason(apr_status_t rv)
 {
     switch (rv) {

@@ -77,8 +77,7 @@ static const tus_error_t *refused(apr_pool_t *p, tus_err_e err, const tus_reply_
     return tus_error_reply(p, err, reply);
 }
 
-/* Asks or tells the other modules. They get a copy of the record, as they are to change no other.
- */
+/* Asks or tells the other modules, who get a copy of the record: they are to change no other. */
 static const tus_error_t *run(run_fn fn, request_rec *r, const tus_upload_t *upload,
                               tus_record_t *record, tus_err_e err)
 {

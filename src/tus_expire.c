@@ -196,8 +196,7 @@ static void forget(sweep_t *sweep, tus_upload_t *upload)
 
     if (meta->provider->note(meta, id, TUS_NOTE_CHANGE) != APR_SUCCESS
         || remove_data(sweep, upload) != APR_SUCCESS
-        || meta->provider->remove(meta, id) != APR_SUCCESS
-        || tus_remove_notes(sweep->core, id) != APR_SUCCESS) {
+        || tus_remove_record(sweep->core, id) != APR_SUCCESS) {
         look_again(sweep, sweep->now + BUSY_INTERVAL);
     }
 }

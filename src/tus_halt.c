@@ -53,9 +53,14 @@ static apr_time_t read_time(int fd)
     return errno == 0 && *end == '\n' && time > 0 ? time : 0;
 }
 
+static const char *path_in(const char *dir, apr_pool_t *p)
+{
+    return apr_pstrcat(p, dir, "/" NAME, NULL);
+}
+
 static void read_settled(const char *dir, apr_pool_t *p)
 {
-    int fd = open(apr_pstrcat(p, dir, "/" NAME, NULL), O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+    int fd = open(path_in(dir, p), O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
 
     settled = 0;
     if (fd >= 0) {
@@ -110,28 +115,6 @@ static int sync_stores(const char *dir, apr_pool_t *p)
     return synced;
 }
 
-/* By rename, so that there is a whole time or the one before. */
-static void write_settled(const char *dir, apr_time_t time, apr_pool_t *p)
-{
-    const char *path = apr_pstrcat(p, dir, "/" NAME, NULL);
-    const char *temp = apr_pstrcat(p, path, ".tmp", NULL);
-    const char *text = apr_psprintf(p, "%" APR_TIME_T_FMT "\n", time);
-    ssize_t len = (ssize_t)strlen(text);
-    int fd;
-    int written;
-
-    unlink(temp);
-    fd = open(temp, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, S_IRUSR | S_IWUSR);
-    if (fd < 0) {
-        return;
-    }
-    written = write(fd, text, (size_t)len) == len && fsync(fd) == 0;
-    close(fd);
-    if (!written || rename(temp, path) != 0) {
-        unlink(temp);
-    }
-}
-
 /* Of the parent, when its children are gone. Not for a restart: nothing is in doubt after that. */
 static apr_status_t halt(void *baton)
 {
@@ -144,7 +127,7 @@ static apr_status_t halt(void *baton)
     }
     apr_pool_create(&p, NULL);
     if (sync_stores(dir, p)) {
-        write_settled(dir, now, p);
+        tus_small_replace(path_in(dir, p), apr_psprintf(p, "%" APR_TIME_T_FMT "\n", now), 1, p);
     }
     apr_pool_destroy(p);
     return APR_SUCCESS;

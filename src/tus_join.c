@@ -264,12 +264,11 @@ static const tus_error_t *try_held(tus_upload_t *final, int *again)
     int complete = 0;
     const tus_error_t *error = look_at_parts(&parts, final, &complete);
 
-    if (error || complete) {
-        if (!error) {
-            error = join(final, &parts);
-        }
-        tus_upload_release(final);
+    if (error) {
         return error;
+    }
+    if (complete) {
+        return join(final, &parts);
     }
     tus_upload_release(final);
     return look_at_parts(&parts, final, again);

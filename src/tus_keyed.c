@@ -12,7 +12,6 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 apr_status_t tus_keyed_path(char path[APR_PATH_MAX], const char *state_dir, const char *dir,
                             const char *id)
@@ -27,35 +26,14 @@ apr_status_t tus_keyed_path(char path[APR_PATH_MAX], const char *state_dir, cons
     return len < APR_PATH_MAX - 1 ? APR_SUCCESS : APR_ENAMETOOLONG;
 }
 
-static void parent_of(char parent[APR_PATH_MAX], const char *path)
-{
-    apr_cpystrn(parent, path, APR_PATH_MAX);
-    *strrchr(parent, '/') = '\0';
-}
-
-apr_status_t tus_keyed_sync(const char *path)
-{
-    char dir[APR_PATH_MAX];
-    int fd;
-    apr_status_t rv;
-
-    parent_of(dir, path);
-    rv = tus_beneath_dir(-1, dir, &fd);
-    if (rv != APR_SUCCESS) {
-        return rv;
-    }
-    rv = fsync(fd) == 0 ? APR_SUCCESS : errno;
-    close(fd);
-    return rv;
-}
-
 apr_status_t tus_keyed_make_dir(const char *path)
 {
     char dir[APR_PATH_MAX];
 
-    parent_of(dir, path);
+    apr_cpystrn(dir, path, sizeof(dir));
+    *strrchr(dir, '/') = '\0';
     if (mkdir(dir, S_IRWXU) != 0 && errno != EEXIST) {
         return errno;
     }
-    return tus_keyed_sync(dir);
+    return tus_small_sync(dir);
 }

@@ -58,7 +58,7 @@ apr_status_t tus_link_add(const char *state_dir, const char *part, const char *f
         rv = sync_file(path);
     }
     /* Always: whoever made the file may not have got so far. */
-    return rv == APR_SUCCESS ? tus_keyed_sync(path) : rv;
+    return rv == APR_SUCCESS ? tus_small_sync(path) : rv;
 }
 
 static void add_ids(apr_array_header_t *finals, apr_hash_t *seen, const apr_array_header_t *noted)
@@ -125,8 +125,5 @@ apr_status_t tus_link_remove(const char *state_dir, const char *part)
     char path[APR_PATH_MAX];
     apr_status_t rv = tus_keyed_path(path, state_dir, DIR, part);
 
-    if (rv != APR_SUCCESS) {
-        return rv;
-    }
-    return unlink(path) == 0 || errno == ENOENT ? APR_SUCCESS : errno;
+    return rv == APR_SUCCESS ? tus_small_remove(path) : rv;
 }

@@ -71,8 +71,7 @@ static const char *file_path(const tus_meta_place_t *place, const char *name, ap
 
 static apr_status_t remove_file(const char *dir, const char *name, apr_pool_t *p)
 {
-    return unlink(apr_pstrcat(p, dir, "/", name, NULL)) == 0 || errno == ENOENT ? APR_SUCCESS
-                                                                                : errno;
+    return tus_small_remove(apr_pstrcat(p, dir, "/", name, NULL));
 }
 
 /* The whole of a small file, or "". */
@@ -88,24 +87,6 @@ static const char *read_small(const char *path, apr_pool_t *p)
     len = read(fd, text, sizeof(text));
     close(fd);
     return len > 0 ? apr_pstrmemdup(p, text, (apr_size_t)len) : "";
-}
-
-static apr_status_t write_small(const char *path, const char *text, apr_pool_t *p)
-{
-    const char *temp = apr_pstrcat(p, path, ".tmp", NULL);
-    apr_size_t done;
-    apr_status_t rv;
-    int fd = open(temp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, S_IRUSR | S_IWUSR);
-
-    if (fd < 0) {
-        return errno;
-    }
-    rv = tus_beneath_write(fd, 0, text, strlen(text), &done);
-    close(fd);
-    if (rv == APR_SUCCESS && rename(temp, path) != 0) {
-        rv = errno;
-    }
-    return rv;
 }
 
 /* ---- the mark ------------------------------------------------------------ */
@@ -166,10 +147,10 @@ apr_status_t tus_mark_write(const tus_meta_place_t *place, const tus_mark_t *mar
     if (!now) {
         return TUS_EDAMAGED;
     }
-    return write_small(file_path(place, CLEAN, p),
-                       apr_psprintf(p, "%s%" APR_INT64_T_FMT " %" APR_INT64_T_FMT "\n", now,
-                                    mark->live, mark->lines),
-                       p);
+    return tus_small_replace(file_path(place, CLEAN, p),
+                             apr_psprintf(p, "%s%" APR_INT64_T_FMT " %" APR_INT64_T_FMT "\n", now,
+                                          mark->live, mark->lines),
+                             0, p);
 }
 
 apr_status_t tus_mark_drop(const char *state_dir, apr_pool_t *p)

@@ -216,15 +216,15 @@ static apr_status_t write_temp(const spot_t *spot, apr_fileperms_t mode, const c
 
 /*
  * Is there a record, or nothing? All else was planted, and stays.
- * @param mode set to the permissions of the record, if there is one
+ * @param mode set to the permissions of the record, if there is one; may be NULL
  */
 static apr_status_t check_info(const spot_t *spot, apr_fileperms_t *mode)
 {
     struct stat st;
     apr_status_t rv = tus_beneath_stat(spot->dir, spot->info, &st);
 
-    if (rv == APR_SUCCESS) { /* APR has a hex digit where the system has an octal one */
-        *mode = ((st.st_mode & 0700) << 2) | ((st.st_mode & 070) << 1) | (st.st_mode & 07);
+    if (rv == APR_SUCCESS && mode) {
+        *mode = tus_beneath_permissions(st.st_mode & ACCESSPERMS);
     }
     return APR_STATUS_IS_ENOENT(rv) ? APR_SUCCESS : rv;
 }
@@ -273,14 +273,13 @@ static apr_status_t dbm_put(tus_meta_t *meta, const tus_record_t *record, int du
 
 static apr_status_t dbm_remove(tus_meta_t *meta, const char *id)
 {
-    apr_fileperms_t mode;
     spot_t spot;
     apr_status_t rv = open_spot(dbm_of(meta), id, 0, &spot);
 
     if (rv != APR_SUCCESS) {
         return APR_STATUS_IS_ENOENT(rv) ? APR_SUCCESS : rv;
     }
-    rv = check_info(&spot, &mode);
+    rv = check_info(&spot, NULL);
     if (rv == APR_SUCCESS) {
         rv = tus_beneath_remove(spot.dir, spot.info);
     }

@@ -55,11 +55,6 @@ static apr_status_t read_note(note_t *note, const char *path)
     return parse(note, text);
 }
 
-static apr_status_t remove_name(const char *path)
-{
-    return unlink(path) == 0 || errno == ENOENT ? APR_SUCCESS : errno;
-}
-
 /* ---- noting -------------------------------------------------------------- */
 
 static apr_status_t make_link(const char *text, const char *path)
@@ -80,7 +75,7 @@ static apr_status_t replace(const char *text, const char *path)
     apr_status_t rv = replacing(temp, path);
 
     if (rv == APR_SUCCESS) {
-        rv = remove_name(temp); /* of a request that died; nobody else has the upload */
+        rv = tus_small_remove(temp); /* of a request that died; nobody else has the upload */
     }
     if (rv == APR_SUCCESS) {
         rv = make_link(text, temp);
@@ -111,7 +106,7 @@ apr_status_t tus_offset_note(const char *state_dir, const char *dir, const char 
     if (APR_STATUS_IS_EEXIST(rv)) {
         rv = replace(text, path);
     }
-    return rv == APR_SUCCESS && durable ? tus_keyed_sync(path) : rv;
+    return rv == APR_SUCCESS && durable ? tus_small_sync(path) : rv;
 }
 
 /* ---- dropping and reading ------------------------------------------------ */
@@ -133,12 +128,12 @@ apr_status_t tus_offset_drop(const char *state_dir, const char *dir, const char 
         rv = replacing(temp, path);
     }
     if (rv == APR_SUCCESS) {
-        rv = remove_name(temp);
+        rv = tus_small_remove(temp);
     }
     if (rv == APR_SUCCESS) {
-        rv = remove_name(path);
+        rv = tus_small_remove(path);
     }
-    return rv == APR_SUCCESS && note.durable ? tus_keyed_sync(path) : rv;
+    return rv == APR_SUCCESS && note.durable ? tus_small_sync(path) : rv;
 }
 
 apr_status_t tus_offset_read(const char *state_dir, const char *dir, const char *id,

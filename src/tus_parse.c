@@ -141,17 +141,14 @@ const char *tus_parse_cors_max_age(cmd_parms *cmd, tus_settings_t *to, int argc,
     return wrong;
 }
 
-/* APR has a hex digit where the system has an octal one. */
 static const char *parse_mode(cmd_parms *cmd, const char *arg, apr_fileperms_t *perms)
 {
     apr_size_t len = strlen(arg);
-    int mode;
 
     if (len < 3 || len > 4 || strspn(arg, "01234567") != len) {
         return apr_psprintf(cmd->pool, "'%s' is not three or four octal digits", arg);
     }
-    mode = (int)strtol(arg, NULL, 8);
-    *perms = ((mode & 07000) << 4) | ((mode & 0700) << 2) | ((mode & 070) << 1) | (mode & 07);
+    *perms = tus_beneath_permissions((unsigned)strtol(arg, NULL, 8));
     return NULL;
 }
 

@@ -141,51 +141,15 @@ apr_status_t tus_registry_read(const char *state_dir, apr_array_header_t **store
     return APR_SUCCESS;
 }
 
-static apr_status_t write_synced(const char *path, const char *text)
-{
-    apr_size_t done;
-    apr_status_t rv;
-    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, S_IRUSR | S_IWUSR);
-
-    if (fd < 0) {
-        return errno;
-    }
-    rv = tus_beneath_write(fd, 0, text, strlen(text), &done);
-    if (rv == APR_SUCCESS && fsync(fd) != 0) {
-        rv = errno;
-    }
-    close(fd);
-    return rv;
-}
-
-static apr_status_t sync_dir(const char *path)
-{
-    int fd;
-    apr_status_t rv = tus_beneath_dir(-1, path, &fd);
-
-    if (rv != APR_SUCCESS) {
-        return rv;
-    }
-    rv = fsync(fd) == 0 ? APR_SUCCESS : errno;
-    close(fd);
-    return rv;
-}
-
 apr_status_t tus_registry_write(const char *state_dir, const apr_array_header_t *stores,
                                 apr_pool_t *p)
 {
     apr_array_header_t *lines = apr_array_make(p, stores->nelts, sizeof(const char *));
-    const char *path = path_in(state_dir, p), *temp = apr_pstrcat(p, path, ".tmp", NULL);
-    apr_status_t rv;
     int i;
 
     for (i = 0; i < stores->nelts; i++) {
         APR_ARRAY_PUSH(lines, const char *) =
             line_of(&APR_ARRAY_IDX(stores, i, tus_state_store_t), p);
     }
-    rv = write_synced(temp, apr_array_pstrcat(p, lines, 0));
-    if (rv == APR_SUCCESS && rename(temp, path) != 0) {
-        rv = errno;
-    }
-    return rv == APR_SUCCESS ? sync_dir(state_dir) : rv;
+    return tus_small_replace(path_in(state_dir, p), apr_array_pstrcat(p, lines, 0), 1, p);
 }

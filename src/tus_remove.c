@@ -18,9 +18,14 @@ apr_status_t tus_remove(tus_upload_t *upload)
     if (rv == APR_SUCCESS) {
         rv = core->store->provider->remove(core->store, upload->record);
     }
-    if (rv == APR_SUCCESS) {
-        rv = meta->remove(core->meta, id);
-    }
+    return rv == APR_SUCCESS ? tus_remove_record(core, id) : rv;
+}
+
+/* Notes of one that was would be taken for those of the next of that id. */
+apr_status_t tus_remove_record(const tus_core_t *core, const char *id)
+{
+    apr_status_t rv = core->meta->provider->remove(core->meta, id);
+
     return rv == APR_SUCCESS ? tus_remove_notes(core, id) : rv;
 }
 
@@ -89,18 +94,9 @@ typedef struct settling_t {
     apr_off_t stored; /* bytes of the upload looked at last */
 } settling_t;
 
-/*
- * Its record, or the half of one. Notes of one that was would be taken for those
- * of the next of that id.
- */
 static tus_settled_e settle_gone(const tus_core_t *core, const char *id)
 {
-    apr_status_t rv = core->meta->provider->remove(core->meta, id);
-
-    if (rv == APR_SUCCESS) {
-        rv = tus_remove_notes(core, id);
-    }
-    return rv == APR_SUCCESS ? TUS_SETTLED_GONE : TUS_SETTLED_CARRY;
+    return tus_remove_record(core, id) == APR_SUCCESS ? TUS_SETTLED_GONE : TUS_SETTLED_CARRY;
 }
 
 /*
@@ -179,9 +175,7 @@ static int finish(const tus_core_t *core, const char *id, apr_pool_t *p)
     if (!tus_upload_try(&upload, core, id, p)) {
         return 0;
     }
-    if (upload->writer && tus_commit_has_all(upload) && !tus_commit_is_finished(upload)) {
-        tus_commit_finish(upload);
-    }
+    tus_commit_complete(upload);
     tus_upload_release(upload);
     return upload->finished_now;
 }

@@ -32,8 +32,7 @@ typedef struct plan_t {
     apr_time_t rest; /* not before this */
 } plan_t;
 
-/* Finals that nobody else is left to join; in one round for so long at most, then a HEAD does it.
- */
+/* For finals that nobody else is left to join, in one round; then a HEAD does it. */
 #define JOIN_BUDGET apr_time_from_sec(10)
 
 typedef struct round_t {
@@ -172,10 +171,12 @@ static void join_all(round_t *round, apr_pool_t *p)
         }
         error = tus_join_try(core, join->id, p);
         if (error) {
-            ap_log_error(APLOG_MARK, APLOG_INFO, error->rv, round->server,
+            apr_status_t rv;
+            const char *story = tus_error_story(error, &rv, p);
+
+            ap_log_error(APLOG_MARK, APLOG_INFO, rv, round->server,
                          "upload %s of store %s is left to be joined by the next HEAD: %s",
-                         join->id, join->store->path,
-                         error->detail ? error->detail : error->message);
+                         join->id, join->store->path, story);
         }
     }
 }

@@ -12,6 +12,9 @@
 /* Between two tries for a fence that another server holds: nobody can wake us for that. */
 #define FENCE_INTERVAL apr_time_from_msec(5)
 
+/* Without TusExpire a finished upload whose data was taken away is remembered so long. */
+#define REMEMBER (24 * 3600 * APR_USEC_PER_SEC)
+
 static const tus_error_t *not_found(apr_pool_t *p)
 {
     return tus_error(p, TUS_ERR_UPLOAD_NOT_FOUND, NULL);
@@ -40,9 +43,6 @@ static const tus_error_t *load_record(tus_upload_t *upload, const char *id)
     upload->recorded = 1;
     return NULL;
 }
-
-/* Without TusExpire a finished upload whose data was taken away is remembered so long. */
-#define REMEMBER (24 * 3600 * APR_USEC_PER_SEC)
 
 /* The size of the data is the offset, or tells that somebody else has been at it. */
 static const tus_error_t *check_offset(tus_upload_t *upload)
@@ -238,13 +238,6 @@ static const tus_error_t *open_held(tus_upload_t *upload, const char *id, apr_ti
     return open_fenced(upload, id, deadline);
 }
 
-static const tus_error_t *finish(tus_upload_t *upload)
-{
-    int is_due = upload->writer && tus_commit_has_all(upload) && !tus_commit_is_finished(upload);
-
-    return is_due ? tus_commit_finish(upload) : NULL;
-}
-
 static apr_status_t acquire(tus_upload_t *upload, const char *id, apr_time_t deadline)
 {
     const tus_core_t *core = upload->core;
@@ -285,7 +278,7 @@ static const tus_error_t *hold(tus_upload_t *upload, const char *id, int is_to_e
     }
     error = open_held(upload, id, deadline);
     if (!error && !is_to_end) {
-        error = finish(upload);
+        error = tus_commit_complete(upload);
     }
     if (error || !judge) {
         return error;

@@ -7,7 +7,6 @@
  */
 #include "tus_httpd.h"
 
-#include <apr_date.h>
 #include <apr_strings.h>
 
 #include <string.h>
@@ -68,12 +67,12 @@ static void join_waiting(request_rec *r, const tus_upload_t *part)
     const tus_error_t *error = tus_join_waiting(part->core, part->record->id, r->pool);
 
     if (error) {
-        const char *reason = tus_error_reason(error->rv);
+        apr_status_t rv;
+        const char *story = tus_error_story(error, &rv, r->pool);
 
-        ap_log_rerror(APLOG_MARK, APLOG_ERR, reason ? APR_SUCCESS : error->rv, r,
-                      "an upload that waited for part %s cannot be joined: %s%s%s",
-                      part->record->id, error->detail ? error->detail : error->message,
-                      reason ? ": " : "", reason ? reason : "");
+        ap_log_rerror(APLOG_MARK, APLOG_ERR, rv, r,
+                      "an upload that waited for part %s cannot be joined: %s", part->record->id,
+                      story);
     }
 }
 

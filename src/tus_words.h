@@ -89,6 +89,12 @@ const tus_error_t *tus_error_reply(apr_pool_t *p, tus_err_e err, const tus_reply
 /** The same error, allocated from p. */
 const tus_error_t *tus_error_copy(const tus_error_t *error, apr_pool_t *p);
 
+/**
+ * What the log says of an error, allocated from p.
+ * @param rv set to what the system said, for the log to spell out; APR_SUCCESS for a status of ours
+ */
+const char *tus_error_story(const tus_error_t *error, apr_status_t *rv, apr_pool_t *p);
+
 /** What TUS_EDAMAGED and TUS_EREFUSED mean, in words; NULL for the system's own statuses. */
 const char *tus_error_reason(apr_status_t rv);
 
@@ -400,6 +406,9 @@ apr_status_t tus_beneath_mkdir(int dir, const char *name, apr_fileperms_t mode, 
 /** Permissions exactly as these; APR_FPROT_WSTICKY among them. */
 apr_status_t tus_beneath_chmod(int fd, apr_fileperms_t mode);
 
+/** A system's mode bits as APR has them, the setuid, setgid and sticky bits among them. */
+apr_fileperms_t tus_beneath_permissions(unsigned mode);
+
 /** What such a file is, without opening it; the same refusals. */
 apr_status_t tus_beneath_stat(int dir, const char *path, struct stat *st);
 
@@ -532,6 +541,20 @@ apr_status_t tus_journal_read(int fd, apr_off_t *offset, apr_array_header_t **no
  */
 apr_status_t tus_journal_fold(const char *path, tus_noted_fn fn, void *baton, apr_pool_t *p);
 
+/* ---- ring 2: small files in the state directory (tus_small.c) -------------- */
+
+/**
+ * Replaces a file by one with this text, as a whole.
+ * @param durable it is on stable storage on return, and so is its name
+ */
+apr_status_t tus_small_replace(const char *path, const char *text, int durable, apr_pool_t *p);
+
+/** Removes a file or link; APR_SUCCESS, also when there was none. */
+apr_status_t tus_small_remove(const char *path);
+
+/** Returns when the names in the directory of this path are on stable storage. */
+apr_status_t tus_small_sync(const char *path);
+
 /* ---- ring 2: a file for an id in the state directory (tus_keyed.c) --------- */
 
 /**
@@ -544,9 +567,6 @@ apr_status_t tus_keyed_path(char path[APR_PATH_MAX], const char *state_dir, cons
 
 /** Makes the directory that such a path lies in; its name is on stable storage on return. */
 apr_status_t tus_keyed_make_dir(const char *path);
-
-/** Returns when the names in the directory that the path lies in are on stable storage. */
-apr_status_t tus_keyed_sync(const char *path);
 
 /* ---- ring 2: an offset noted of an upload (tus_offset.c) -------------------- */
 

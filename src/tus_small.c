@@ -1,0 +1,72 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+
+/*
+ * Small files in TusStateDir. Each is replaced as a whole, by rename, so that
+ * whoever reads it finds what it said or what it says.
+ */
+#include "tus_words.h"
+
+#include <apr_strings.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static apr_status_t write_new(const char *path, const char *text, int durable)
+{
+    apr_size_t done;
+    apr_status_t rv;
+    int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, S_IRUSR | S_IWUSR);
+
+    if (fd < 0) {
+        return errno;
+    }
+    rv = tus_beneath_write(fd, 0, text, strlen(text), &done);
+    if (rv == APR_SUCCESS && durable && fsync(fd) != 0) {
+        rv = errno;
+    }
+    close(fd);
+    return rv;
+}
+
+apr_status_t tus_small_replace(const char *path, const char *text, int durable, apr_pool_t *p)
+{
+    const char *temp = apr_pstrcat(p, path, ".tmp", NULL);
+    apr_status_t rv = tus_small_remove(temp); /* of one that died */
+
+    if (rv == APR_SUCCESS) {
+        rv = write_new(temp, text, durable);
+    }
+    if (rv == APR_SUCCESS && rename(temp, path) != 0) {
+        rv = errno;
+    }
+    if (rv != APR_SUCCESS) {
+        tus_small_remove(temp);
+        return rv;
+    }
+    return durable ? tus_small_sync(path) : APR_SUCCESS;
+}
+
+apr_status_t tus_small_remove(const char *path)
+{
+    return unlink(path) == 0 || errno == ENOENT ? APR_SUCCESS : errno;
+}
+
+apr_status_t tus_small_sync(const char *path)
+{
+    char dir[APR_PATH_MAX];
+    int fd;
+    apr_status_t rv;
+
+    apr_cpystrn(dir, path, sizeof(dir));
+    *strrchr(dir, '/') = '\0';
+    rv = tus_beneath_dir(-1, dir, &fd);
+    if (rv != APR_SUCCESS) {
+        return rv;
+    }
+    rv = fsync(fd) == 0 ? APR_SUCCESS : errno;
+    close(fd);
+    return rv;
+}
