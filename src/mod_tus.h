@@ -40,6 +40,8 @@ extern "C" {
 #define TUS_EDAMAGED (APR_OS_START_USERERR + 0x7501)
 /** Something that is no regular file with one link, or not beneath its store. */
 #define TUS_EREFUSED (APR_OS_START_USERERR + 0x7502)
+/** A record that never reached the disk before the system went down: empty, or all zero bytes. */
+#define TUS_EUNWRITTEN (APR_OS_START_USERERR + 0x7503)
 
 /** Asks whether to give up a long call. Passed down, never stored. */
 typedef struct tus_cancel_t {
@@ -174,12 +176,16 @@ struct tus_store_provider_t {
      */
     apr_status_t (*fence)(tus_writer_t *writer);
 
-    /** Bytes stored so far, and when they last changed. */
+    /**
+     * Bytes stored so far, and when they last changed.
+     * @return APR_SUCCESS; APR_ENOENT if the data was removed or replaced meanwhile
+     */
     apr_status_t (*written)(tus_writer_t *writer, apr_off_t *size, apr_time_t *modified);
 
     /**
      * Writes all of the bytes at the offset.
      * @param done the bytes that are stored, also on failure
+     * @return APR_SUCCESS; APR_ENOENT likewise; TUS_EDAMAGED if there are fewer bytes than that
      */
     apr_status_t (*write)(tus_writer_t *writer, apr_off_t offset, const char *data, apr_size_t len,
                           apr_size_t *done);
@@ -307,8 +313,8 @@ struct tus_meta_provider_t {
 
     /**
      * Reads a record.
-     * @return APR_SUCCESS; APR_ENOENT; TUS_EDAMAGED; TUS_EREFUSED for what is too large or no
-     *         record; APR_EINVAL for an invalid id; or what the system said
+     * @return APR_SUCCESS; APR_ENOENT; TUS_EUNWRITTEN; TUS_EDAMAGED; TUS_EREFUSED for what is too
+     *         large or no record; APR_EINVAL for an invalid id; or what the system said
      */
     apr_status_t (*get)(tus_meta_t *meta, const char *id, tus_record_t **record, apr_pool_t *p);
 
@@ -328,9 +334,9 @@ struct tus_meta_provider_t {
      * Brings the index up to date with the journal, or goes on with rebuilding
      * it for about `budget`. One process at a time calls it for a store.
      * @return APR_SUCCESS when all is done; APR_INCOMPLETE when a rebuild has
-     *         more to do; APR_EBUSY while another process does it; TUS_EDAMAGED if
-     *         the index turned out so and is made anew by the next call; APR_EINTR
-     *         if cancelled; or what the system said
+     *         more to do; APR_EBUSY while another process does it; TUS_EDAMAGED, once, if
+     *         index or journal turned out so, and a rebuild was begun; APR_EINTR if
+     *         cancelled; or what the system said
      */
     apr_status_t (*fold)(tus_meta_t *meta, tus_settle_fn settle, void *baton,
                          apr_interval_time_t budget, const tus_cancel_t *cancel, apr_pool_t *p);

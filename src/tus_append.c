@@ -55,6 +55,9 @@ const tus_error_t *tus_append(tus_upload_t *upload, const char *data, apr_size_t
         upload->offset += (apr_off_t)done;
         upload->modified = upload->core->now();
     }
+    if (APR_STATUS_IS_ENOENT(rv)) { /* somebody took the data away */
+        return tus_error(upload->pool, TUS_ERR_UPLOAD_NOT_FOUND, NULL);
+    }
     if (rv != APR_SUCCESS) {
         return tus_error_system(upload->pool, rv,
                                 "cannot store bytes of upload %s at offset %" APR_OFF_T_FMT,
@@ -123,7 +126,7 @@ const tus_error_t *tus_append_end(tus_upload_t *upload)
         error = tus_proof_note(upload);
     }
     if (!error && (!upload->recorded || upload->changed)) {
-        error = tus_commit_record(upload, always);
+        error = tus_proof_record(upload);
     }
     return error;
 }

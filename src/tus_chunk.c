@@ -51,6 +51,9 @@ const tus_error_t *tus_chunk_discard(tus_upload_t *upload, apr_off_t offset)
     apr_status_t rv = APR_SUCCESS;
 
     if (upload->offset > offset) {
+        rv = tus_proof_retract(upload, offset);
+    }
+    if (rv == APR_SUCCESS && upload->offset > offset) {
         rv = core->store->provider->truncate(upload->writer, offset);
     }
     if (rv == APR_SUCCESS && core->sync == TUS_SYNC_ALWAYS) {
@@ -63,6 +66,7 @@ const tus_error_t *tus_chunk_discard(tus_upload_t *upload, apr_off_t offset)
     if (upload->declared) {
         upload->record->size = TUS_SIZE_UNKNOWN;
         upload->declared = 0;
+        upload->changed = 1; /* it may have been written down already */
     }
     return rv == APR_SUCCESS ? NULL : failed(upload, rv, "remove");
 }

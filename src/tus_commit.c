@@ -85,11 +85,30 @@ const tus_error_t *tus_commit_record(tus_upload_t *upload, int durable)
                                 upload->record->id);
     }
     upload->changed = 0;
+    upload->lasting = durable;
     if (!upload->recorded) {
         upload->recorded = 1;
         core->events->post_create(core->baton, upload);
     }
     return NULL;
+}
+
+/* The data may have been removed, replaced or cut by others while it came. */
+static const tus_error_t *check_data(tus_upload_t *upload)
+{
+    apr_off_t size;
+    apr_time_t modified;
+    apr_status_t rv = upload->core->store->provider->written(upload->writer, &size, &modified);
+
+    if (APR_STATUS_IS_ENOENT(rv)) {
+        return tus_error(upload->pool, TUS_ERR_UPLOAD_NOT_FOUND, NULL);
+    }
+    if (rv == APR_SUCCESS && size != upload->offset) {
+        rv = TUS_EDAMAGED;
+    }
+    return rv == APR_SUCCESS
+               ? NULL
+               : tus_error_system(upload->pool, rv, "cannot finish upload %s", upload->record->id);
 }
 
 /* Data first, then the record that vouches for it. */
@@ -100,6 +119,9 @@ const tus_error_t *tus_commit_finish(tus_upload_t *upload)
     int durable = core->sync != TUS_SYNC_NONE;
     const tus_error_t *error = durable && record->size ? tus_commit_data(upload) : NULL;
 
+    if (!error) {
+        error = check_data(upload);
+    }
     if (!error) {
         error = core->events->pre_finish(core->baton, upload);
     }

@@ -37,6 +37,8 @@ typedef struct tus_events_t {
     void (*expired)(void *baton, tus_upload_t *upload);
     /** Its data was cut back: a system that went down may not have stored the rest of it. */
     void (*cut)(void *baton, tus_upload_t *upload, apr_off_t stored);
+    /** Its record never reached the disk before the system went down. */
+    void (*lost)(void *baton, const char *id);
 } tus_events_t;
 
 /** An endpoint as the deeds see it. */
@@ -71,6 +73,7 @@ struct tus_upload_t {
     tus_writer_t *writer;   /**< NULL unless held and unfinished */
     int created;            /**< made by this request */
     int recorded;           /**< ID.info exists */
+    int lasting;            /**< it is known to be on stable storage */
     int changed;            /**< the record says more than ID.info */
     int noted;              /**< its id stands in the journal for as long as it is held */
     int declared;           /**< its length came with the bytes of this request */
@@ -248,8 +251,14 @@ const tus_error_t *tus_proof_recover(tus_upload_t *upload);
 const tus_error_t *tus_proof_begin(tus_upload_t *upload);
 const tus_error_t *tus_proof_advance(tus_upload_t *upload);
 
-/** Syncs the data of a held upload and notes that. */
+/** Syncs the data of a held upload, and the record that is to say so, and notes that. */
 const tus_error_t *tus_proof_note(tus_upload_t *upload);
+
+/** Takes back what was noted beyond this offset: data is about to be cut off there. */
+apr_status_t tus_proof_retract(tus_upload_t *upload, apr_off_t offset);
+
+/** Writes the record of a held upload, durably where something is noted that it stands for. */
+const tus_error_t *tus_proof_record(tus_upload_t *upload);
 
 /** Takes the note of a finished upload away. */
 apr_status_t tus_proof_forget(const tus_upload_t *upload);

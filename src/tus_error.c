@@ -190,6 +190,8 @@ const char *tus_error_reason(apr_status_t rv)
         return "it is damaged";
     case TUS_EREFUSED:
         return "it is no regular file with one link beneath the store";
+    case TUS_EUNWRITTEN:
+        return "it never reached the disk";
     default:
         return NULL;
     }

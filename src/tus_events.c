@@ -303,6 +303,20 @@ static void cut(void *baton, tus_upload_t *upload, apr_off_t stored)
           upload->record->id, upload->offset, stored);
 }
 
+static void lost(void *baton, const char *id)
+{
+    static const char format[] = "UploadLost id=%s: its ID.info is empty or all zero bytes; it was"
+                                 " not on stable storage when the system went down";
+    request_rec *r = baton;
+
+    if (r) {
+        ap_log_rerror(APLOG_MARK, APLOG_WARNING, 0, r, format, id);
+    }
+    else {
+        ap_log_error(APLOG_MARK, APLOG_WARNING, 0, ap_server_conf, format, id);
+    }
+}
+
 const tus_events_t tus_events = { .pre_create = pre_create,
                                   .post_create = post_create,
                                   .pre_finish = pre_finish,
@@ -310,7 +324,8 @@ const tus_events_t tus_events = { .pre_create = pre_create,
                                   .pre_terminate = pre_terminate,
                                   .post_terminate = post_terminate,
                                   .expired = expired,
-                                  .cut = cut };
+                                  .cut = cut,
+                                  .lost = lost };
 
 const tus_error_t *tus_events_receive(request_rec *r, tus_upload_t *upload)
 {

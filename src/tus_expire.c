@@ -241,8 +241,9 @@ static void sweep_other(sweep_t *sweep, const char *id, apr_pool_t *p)
 {
     tus_meta_t *meta = sweep->core->meta;
     tus_record_t *record;
+    apr_status_t rv = meta->provider->get(meta, id, &record, p);
 
-    if (APR_STATUS_IS_ENOENT(meta->provider->get(meta, id, &record, p))) {
+    if (APR_STATUS_IS_ENOENT(rv) || rv == TUS_EUNWRITTEN) {
         meta->provider->note(meta, id, TUS_NOTE_CHANGE);
         return;
     }

@@ -75,11 +75,11 @@ apr_status_t tus_index_judge(const tus_meta_place_t *place, apr_pool_t *p)
     tus_mark_t mark;
     apr_status_t rv = tus_mark_read(place, &mark, p);
 
-    /* So a rebuild costs less than one more look at an upload for each that went. */
-    if (rv == APR_SUCCESS && mark.lines > 2 * mark.live + 1000) {
-        rv = TUS_EDAMAGED;
+    if (rv == TUS_EDAMAGED) {
+        return tus_mark_is_of_now(place, p) ? TUS_EDAMAGED : APR_NOTFOUND;
     }
-    return rv;
+    /* So a rebuild costs less than one more look at an upload for each that went. */
+    return rv == APR_SUCCESS && mark.lines > 2 * mark.live + 1000 ? APR_NOTFOUND : rv;
 }
 
 /* ---- open and close ------------------------------------------------------ */
@@ -141,17 +141,36 @@ static apr_status_t grow(const tus_meta_place_t *place, const char *name, off_t 
     return rv;
 }
 
-/* By removing: APR_DBM_RWTRUNC fails with db. */
-apr_status_t tus_index_reset(const tus_meta_place_t *place, apr_pool_t *p)
+static apr_status_t locked(const tus_meta_place_t *place,
+                           apr_status_t (*fn)(const tus_meta_place_t *, apr_pool_t *),
+                           apr_pool_t *p)
 {
-    index_t index;
-    apr_status_t rv = apr_global_mutex_lock(place->mutex);
+    apr_status_t unlock_rv, rv = apr_global_mutex_lock(place->mutex);
 
     if (rv != APR_SUCCESS) {
         return rv;
     }
-    rv = tus_mark_clear(place, p);
-    apr_global_mutex_unlock(place->mutex);
+    rv = fn(place, p);
+    unlock_rv = apr_global_mutex_unlock(place->mutex);
+    return rv == APR_SUCCESS ? unlock_rv : rv;
+}
+
+static apr_status_t discard(const tus_meta_place_t *place, apr_pool_t *p)
+{
+    return tus_mark_drop(place->state_dir, p);
+}
+
+apr_status_t tus_index_discard(const tus_meta_place_t *place, apr_pool_t *p)
+{
+    return locked(place, discard, p);
+}
+
+/* By removing: APR_DBM_RWTRUNC fails with db. */
+apr_status_t tus_index_reset(const tus_meta_place_t *place, apr_pool_t *p)
+{
+    index_t index;
+    apr_status_t rv = locked(place, tus_mark_clear, p);
+
     if (rv == APR_SUCCESS) {
         rv = index_open(&index, place, APR_DBM_RWCREATE, p);
     }
@@ -163,6 +182,25 @@ apr_status_t tus_index_reset(const tus_meta_place_t *place, apr_pool_t *p)
         rv = grow(place, "index.sdbm.dir", SDBM_DIR_SIZE, p);
     }
     return index_close(&index, rv, 1);
+}
+
+static apr_status_t complete(const tus_meta_place_t *place, apr_pool_t *p)
+{
+    tus_mark_t mark;
+    apr_status_t rv = tus_mark_read(place, &mark, p);
+
+    if (rv == APR_SUCCESS) {
+        rv = tus_mark_drop(place->state_dir, p);
+    }
+    if (rv == APR_SUCCESS) {
+        rv = tus_rebuild_end(place->state_dir, p);
+    }
+    return rv == APR_SUCCESS ? tus_mark_write(place, &mark, p) : rv;
+}
+
+apr_status_t tus_index_complete(const tus_meta_place_t *place, apr_pool_t *p)
+{
+    return locked(place, complete, p);
 }
 
 static const char *list_path(const tus_meta_place_t *place, apr_pool_t *p)

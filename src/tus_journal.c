@@ -7,12 +7,18 @@
  *   =ID   its record was written or removed
  *
  * A line ends with a newline. No id has a sign in it, so what a torn write left
- * in front of the last sign of a line is told apart, and dropped: whoever wrote
- * it was told that it failed, or is dead.
+ * in front of the last sign of a line is told apart, and dropped.
  *
- * Requests append to `journal`. A folder renames it to `journal.fold`, waits
- * for those who were still writing to it, reads it, and removes it last.
- * Nothing is on stable storage: another boot means a scan of the store.
+ * Requests append to `journal`. A folder puts a new one in its place, waits for
+ * those who were still writing to the old one, now `journal.fold`, reads it, and
+ * removes it last. Nothing is on stable storage: another boot means a scan of
+ * the store.
+ *
+ * Only a folder makes a journal with a header, and the name is never missing. So
+ * one that was removed or cut, and was then made or gone on with by a request,
+ * shows: it has no header, or a line that is not whole. Lines may be missing
+ * then, which only a scan of the store brings back. What cannot be told is a cut
+ * just between two lines.
  */
 #include "tus_words.h"
 
@@ -31,6 +37,10 @@
 
 /* A sign, the longest valid id, a newline. */
 #define LINE_MAX_BYTES 1002
+
+/* The first line. Without a sign, so that it says nothing to who reads ids. */
+#define HEADER "mod_tus journal 1\n"
+#define HEADER_LEN (sizeof(HEADER) - 1)
 
 /* ---- writing ------------------------------------------------------------- */
 
@@ -54,8 +64,8 @@ static int leads_to(const char *path, int fd)
 }
 
 /*
- * Opens the journal for one write. Under the shared lock it cannot become
- * journal.fold unnoticed: the folder's exclusive lock waits for us.
+ * Opens the journal for one write. Under the shared lock it cannot be worked off
+ * unnoticed: the folder's exclusive lock waits for us.
  */
 static apr_status_t open_journal(const char *path, int *fd)
 {
@@ -172,38 +182,118 @@ static void add_line(apr_array_header_t *noted, apr_hash_t *seen, const char *li
     apr_hash_set(seen, id, APR_HASH_KEY_STRING, (void *)(intptr_t)noted->nelts);
 }
 
-static apr_status_t read_block(int fd, apr_off_t offset, char *block, apr_size_t *len)
+static apr_status_t read_block(int fd, apr_off_t offset, char *block, apr_size_t size,
+                               apr_size_t *len)
 {
     ssize_t n;
 
     do {
-        n = pread(fd, block, BLOCK, offset);
+        n = pread(fd, block, size, offset);
     } while (n < 0 && errno == EINTR);
     *len = n < 0 ? 0 : (apr_size_t)n;
     return n < 0 ? errno : APR_SUCCESS;
 }
 
-apr_status_t tus_journal_read(int fd, apr_off_t *offset, apr_array_header_t **noted, apr_pool_t *p)
+/* damaged: set if there is more than whole lines */
+static apr_status_t read_lines(int fd, apr_off_t *offset, apr_array_header_t **noted, int *damaged,
+                               apr_pool_t *p)
 {
     char *block = apr_palloc(p, BLOCK);
     char *line = block, *newline, *end;
     apr_hash_t *seen = apr_hash_make(p);
     apr_size_t len;
-    apr_status_t rv = read_block(fd, *offset, block, &len);
+    apr_status_t rv = read_block(fd, *offset, block, BLOCK, &len);
 
     *noted = apr_array_make(p, 64, sizeof(tus_noted_t));
     end = block + len;
     while ((newline = memchr(line, '\n', (apr_size_t)(end - line))) != NULL) {
         const char *text = intact(line, newline);
 
+        *damaged |= text != line;
         line = newline + 1;
         if (text) {
             add_line(*noted, seen, text, *offset + (line - block));
         }
     }
-    /* No newline in so much, or none before the end of the file: it is no line. */
-    *offset += line > block ? line - block : (apr_off_t)len;
+    if (line > block) {
+        *offset += line - block;
+    }
+    else if (len > 0) { /* no newline in so much, or none before the end: it is no line */
+        *damaged = 1;
+        *offset += (apr_off_t)len;
+    }
     return rv;
+}
+
+apr_status_t tus_journal_read(int fd, apr_off_t *offset, apr_array_header_t **noted, apr_pool_t *p)
+{
+    int damaged;
+
+    return read_lines(fd, offset, noted, &damaged, p);
+}
+
+/* ---- a new journal ------------------------------------------------------- */
+
+static const char *beside(const char *path, const char *suffix, apr_pool_t *p)
+{
+    return apr_pstrcat(p, path, suffix, NULL);
+}
+
+static const char *fold_path(const char *path, apr_pool_t *p)
+{
+    return beside(path, ".fold", p);
+}
+
+/*
+ * Puts a new journal in the place of the one that is there, which becomes
+ * journal.fold. TUS_EDAMAGED if there was none; then there is one now.
+ */
+static apr_status_t replace_journal(const char *path, apr_pool_t *p)
+{
+    const char *fold = fold_path(path, p), *fresh = beside(path, ".new", p);
+    apr_status_t rv = tus_small_replace(fresh, HEADER, 0, p);
+
+    if (rv != APR_SUCCESS) {
+        return rv;
+    }
+    while (link(path, fold) != 0) {
+        if (errno != ENOENT) {
+            return errno;
+        }
+        if (link(fresh, path) == 0) {
+            return unlink(fresh) == 0 ? TUS_EDAMAGED : errno;
+        }
+        if (errno != EEXIST) { /* a request was first */
+            return errno;
+        }
+    }
+    return rename(fresh, path) == 0 ? APR_SUCCESS : errno;
+}
+
+/* A folder that died between its link and its rename: all of that is in the journal. */
+static apr_status_t drop_second_name(const char *path, apr_pool_t *p)
+{
+    const char *fold = fold_path(path, p);
+    struct stat one, other;
+
+    if (stat(path, &one) != 0 || stat(fold, &other) != 0 || one.st_ino != other.st_ino
+        || one.st_dev != other.st_dev) {
+        return APR_SUCCESS;
+    }
+    return tus_small_remove(fold);
+}
+
+/* The bytes of a journal, up to one more than its header; 0 of one without that. */
+static apr_size_t measure(int fd)
+{
+    char text[HEADER_LEN + 1];
+    apr_size_t len;
+
+    if (read_block(fd, 0, text, sizeof(text), &len) != APR_SUCCESS || len < HEADER_LEN
+        || memcmp(text, HEADER, HEADER_LEN) != 0) {
+        return 0;
+    }
+    return len;
 }
 
 /* ---- folding ------------------------------------------------------------- */
@@ -251,15 +341,19 @@ static apr_status_t fold_lines(int fd, apr_array_header_t *carried, tus_noted_fn
                                apr_pool_t *p)
 {
     apr_pool_t *pblock;
-    apr_off_t offset = 0, before;
+    apr_off_t offset = HEADER_LEN, before;
     apr_array_header_t *noted;
+    int damaged = 0;
     apr_status_t rv;
 
     apr_pool_create(&pblock, p);
     do {
         apr_pool_clear(pblock);
         before = offset;
-        rv = tus_journal_read(fd, &offset, &noted, pblock);
+        rv = read_lines(fd, &offset, &noted, &damaged, pblock);
+        if (rv == APR_SUCCESS && damaged) {
+            rv = TUS_EDAMAGED;
+        }
         if (rv == APR_SUCCESS && noted->nelts > 0) {
             rv = fn(baton, noted, pblock);
             keep_carried(carried, noted);
@@ -269,38 +363,109 @@ static apr_status_t fold_lines(int fd, apr_array_header_t *carried, tus_noted_fn
     return rv;
 }
 
-/* The carried lines stand in the journal before the file that has them now goes. */
-static apr_status_t fold_file(const char *path, const char *journal, tus_noted_fn fn, void *baton,
+/*
+ * The carried lines stand in the journal before the file that has them now goes.
+ * @param missing returned if there is no journal.fold
+ */
+static apr_status_t fold_file(const char *path, apr_status_t missing, tus_noted_fn fn, void *baton,
                               apr_pool_t *p)
 {
+    const char *fold = fold_path(path, p);
     apr_array_header_t *carried = apr_array_make(p, 16, sizeof(tus_noted_t));
     int fd;
-    apr_status_t rv = open_fold(path, &fd);
+    apr_status_t rv = open_fold(fold, &fd);
 
     if (rv != APR_SUCCESS) {
-        return APR_STATUS_IS_ENOENT(rv) ? APR_SUCCESS : rv;
+        return APR_STATUS_IS_ENOENT(rv) ? missing : rv;
     }
-    rv = fold_lines(fd, carried, fn, baton, p);
+    rv = measure(fd) ? fold_lines(fd, carried, fn, baton, p) : TUS_EDAMAGED;
     close(fd);
     if (rv == APR_SUCCESS) {
-        rv = tus_journal_carry(journal, carried, p);
+        rv = tus_journal_carry(path, carried, p);
     }
-    if (rv == APR_SUCCESS && unlink(path) != 0) {
-        rv = errno;
+    return rv == APR_SUCCESS ? tus_small_remove(fold) : rv;
+}
+
+/* Is there a journal with a header and nothing else? Without a lock: what comes now can wait. */
+static int is_blank(const char *path)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    apr_size_t len;
+
+    if (fd < 0) {
+        return 0;
     }
-    return rv;
+    len = measure(fd);
+    close(fd);
+    return len == HEADER_LEN;
 }
 
 apr_status_t tus_journal_fold(const char *path, tus_noted_fn fn, void *baton, apr_pool_t *p)
 {
-    const char *fold = apr_pstrcat(p, path, ".fold", NULL);
-    apr_status_t rv = fold_file(fold, path, fn, baton, p); /* left by a crash */
+    apr_status_t rv = drop_second_name(path, p);
 
-    if (rv != APR_SUCCESS) {
+    if (rv == APR_SUCCESS) {
+        rv = fold_file(path, APR_SUCCESS, fn, baton, p); /* left by a crash */
+    }
+    if (rv != APR_SUCCESS || is_blank(path)) {
         return rv;
     }
-    if (rename(path, fold) != 0) {
-        return errno == ENOENT ? APR_SUCCESS : errno;
+    rv = replace_journal(path, p);
+    return rv == APR_SUCCESS ? fold_file(path, TUS_EDAMAGED, fn, baton, p) : rv;
+}
+
+/* ---- mending ------------------------------------------------------------- */
+
+/* All of the lines, a block at a time: who never folds may have very many. */
+static apr_status_t carry_lines(int fd, const char *path, apr_pool_t *p)
+{
+    apr_off_t offset = 0, before;
+    apr_array_header_t *noted;
+    apr_pool_t *pblock;
+    apr_status_t rv;
+
+    apr_pool_create(&pblock, p);
+    do {
+        apr_pool_clear(pblock);
+        before = offset;
+        rv = tus_journal_read(fd, &offset, &noted, pblock);
+        for (int i = 0; i < noted->nelts; i++) {
+            APR_ARRAY_IDX(noted, i, tus_noted_t).carry = 1;
+        }
+        if (rv == APR_SUCCESS) {
+            rv = tus_journal_carry(path, noted, pblock);
+        }
+    } while (rv == APR_SUCCESS && offset > before);
+    apr_pool_destroy(pblock);
+    return rv;
+}
+
+static apr_status_t carry_file(const char *path, apr_pool_t *p)
+{
+    const char *fold = fold_path(path, p);
+    int fd;
+    apr_status_t rv = open_fold(fold, &fd);
+
+    if (rv != APR_SUCCESS) {
+        return APR_STATUS_IS_ENOENT(rv) ? APR_SUCCESS : rv;
     }
-    return fold_file(fold, path, fn, baton, p);
+    rv = carry_lines(fd, path, p);
+    close(fd);
+    return rv == APR_SUCCESS ? tus_small_remove(fold) : rv;
+}
+
+apr_status_t tus_journal_mend(const char *path, apr_pool_t *p)
+{
+    apr_status_t rv = drop_second_name(path, p);
+
+    if (rv == APR_SUCCESS) {
+        rv = carry_file(path, p); /* left by a crash */
+    }
+    if (rv == APR_SUCCESS) {
+        rv = replace_journal(path, p);
+    }
+    if (rv == APR_SUCCESS) {
+        rv = carry_file(path, p);
+    }
+    return rv == TUS_EDAMAGED ? APR_SUCCESS : rv; /* there was none */
 }

@@ -2,7 +2,7 @@
 
 /*
  * The mark of a whole index: the file `clean`, which says what the index's files
- * looked like when they were last closed.
+ * looked like when they were last closed, and the list of a rebuild that goes on.
  *
  * It is removed before a change and written anew after it. Where it is missing,
  * or the files are no longer those, or another boot has begun (nothing here is
@@ -105,17 +105,19 @@ static const char *describe_file(const tus_meta_place_t *place, const char *name
         (long)st.st_ctim.tv_nsec);
 }
 
-/* All that must be as it was, or NULL if a file is missing. */
+/* All that must be as it was, or NULL if a file is missing. A rebuild has a list of its own. */
 static const char *describe(const tus_meta_place_t *place, const driver_t *driver, apr_pool_t *p)
 {
     const char *list = describe_file(place, TUS_INDEX_LIST, p);
     const char *one = describe_file(place, driver->files[0], p);
     const char *two = driver->files[1] ? describe_file(place, driver->files[1], p) : "";
+    const char *rebuild = describe_file(place, TUS_REBUILD_LIST, p);
 
     if (!list || !one || !two) {
         return NULL;
     }
-    return apr_pstrcat(p, FORMAT "\n", read_small(BOOT_ID, p), list, one, two, NULL);
+    return apr_pstrcat(p, FORMAT "\n", read_small(BOOT_ID, p), list, one, two,
+                       rebuild ? rebuild : "", NULL);
 }
 
 /* Each live entry has a line. What else stands there cannot be reckoned with. */
@@ -137,6 +139,15 @@ apr_status_t tus_mark_read(const tus_meta_place_t *place, tus_mark_t *mark, apr_
     mark->live = apr_strtoi64(then + strlen(now), &end, 10);
     mark->lines = apr_strtoi64(end, &end, 10);
     return strcmp(end, "\n") == 0 && are_counts(mark) ? APR_SUCCESS : TUS_EDAMAGED;
+}
+
+int tus_mark_is_of_now(const tus_meta_place_t *place, apr_pool_t *p)
+{
+    const driver_t *driver = find_driver(place->driver);
+    const char *begin = apr_pstrcat(p, FORMAT "\n", read_small(BOOT_ID, p), TUS_INDEX_LIST, NULL);
+    const char *then = read_small(file_path(place, CLEAN, p), p);
+
+    return driver && strncmp(begin, then, strlen(begin)) == 0 && strstr(then, driver->files[0]);
 }
 
 apr_status_t tus_mark_write(const tus_meta_place_t *place, const tus_mark_t *mark, apr_pool_t *p)

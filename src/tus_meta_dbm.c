@@ -362,8 +362,7 @@ static apr_status_t settle_noted(void *baton, apr_array_header_t *noted, apr_poo
     return tus_index_write(fold->dbm->place, changes, p);
 }
 
-/* The index gets its mark last: until then this is begun again. */
-static apr_status_t start_rebuild(const dbm_t *dbm, const tus_cancel_t *cancel, apr_pool_t *p)
+static apr_status_t list_records(const dbm_t *dbm, const tus_cancel_t *cancel, apr_pool_t *p)
 {
     int dir = -1;
     apr_status_t rv = open_records(dbm, 0, &dir);
@@ -374,6 +373,23 @@ static apr_status_t start_rebuild(const dbm_t *dbm, const tus_cancel_t *cancel, 
     rv = tus_rebuild_start(dbm->place->state_dir, rv == APR_SUCCESS ? dir : -1, cancel, p);
     if (dir != -1 && dir != dbm->place->info_dir) {
         close(dir);
+    }
+    return rv;
+}
+
+/*
+ * The index gets its mark last: until then this is begun again. What is noted
+ * after the journal was mended is not lost; what was before, the list has.
+ */
+static apr_status_t start_rebuild(const dbm_t *dbm, const tus_cancel_t *cancel, apr_pool_t *p)
+{
+    apr_status_t rv = tus_index_discard(dbm->place, p);
+
+    if (rv == APR_SUCCESS) {
+        rv = tus_journal_mend(dbm->journal, p);
+    }
+    if (rv == APR_SUCCESS) {
+        rv = list_records(dbm, cancel, p);
     }
     return rv == APR_SUCCESS ? tus_index_reset(dbm->place, p) : rv;
 }
@@ -391,21 +407,28 @@ static apr_status_t go_on_rebuilding(fold_t *fold, apr_interval_time_t budget, a
                                pslice);
     } while (APR_STATUS_IS_INCOMPLETE(rv) && apr_time_now() < fold->deadline);
     apr_pool_destroy(pslice);
-    return rv;
+    return APR_STATUS_IS_EOF(rv) ? tus_index_complete(fold->dbm->place, p) : rv;
 }
 
 static apr_status_t fold_all(fold_t *fold, apr_interval_time_t budget, apr_pool_t *p)
 {
     const dbm_t *dbm = fold->dbm;
-    apr_status_t rv = tus_index_judge(dbm->place, p);
+    apr_status_t begun, rv = tus_index_judge(dbm->place, p);
 
-    if (rv == TUS_EDAMAGED) {
-        rv = start_rebuild(dbm, fold->cancel, p);
-    }
     if (rv == APR_SUCCESS) {
         rv = tus_journal_fold(dbm->journal, settle_noted, fold, p);
     }
-    return rv == APR_SUCCESS ? go_on_rebuilding(fold, budget, p) : rv;
+    if (rv == APR_SUCCESS) {
+        rv = go_on_rebuilding(fold, budget, p);
+    }
+    if (rv != TUS_EDAMAGED && !APR_STATUS_IS_NOTFOUND(rv)) {
+        return rv;
+    }
+    begun = start_rebuild(dbm, fold->cancel, p);
+    if (begun != APR_SUCCESS) {
+        return begun;
+    }
+    return rv == TUS_EDAMAGED ? rv : APR_INCOMPLETE;
 }
 
 /* A second server on the same state directory must not fold beside us: lines would get lost. */

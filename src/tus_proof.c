@@ -7,7 +7,8 @@
  * But a system that went down without writing everything may have kept a size
  * whose bytes never reached the disk. So data that was written before the
  * system was booted, and not before everything was last known to be on stable
- * storage, counts up to the last offset that was noted as synced.
+ * storage, counts up to the last offset that was noted as synced. Where there is
+ * a note, the record is on stable storage: without it the note would be of no use.
  */
 #include "tus_core.h"
 
@@ -68,12 +69,72 @@ const tus_error_t *tus_proof_recover(tus_upload_t *upload)
     return NULL;
 }
 
+apr_status_t tus_proof_retract(tus_upload_t *upload, apr_off_t offset)
+{
+    tus_meta_t *meta = upload->core->meta;
+    apr_status_t rv;
+
+    if (upload->synced <= offset) {
+        return APR_SUCCESS;
+    }
+    rv = meta->provider->note_synced(meta, upload->record->id, offset);
+    if (rv == APR_SUCCESS) {
+        upload->synced = offset;
+    }
+    return rv;
+}
+
+/* Also a note of another endpoint's, whose TusSync differs. */
+static int is_noted(tus_upload_t *upload)
+{
+    tus_meta_t *meta = upload->core->meta;
+    apr_off_t synced;
+
+    return upload->recorded
+           && !APR_STATUS_IS_ENOENT(meta->provider->synced(meta, upload->record->id, &synced));
+}
+
+const tus_error_t *tus_proof_record(tus_upload_t *upload)
+{
+    int durable = upload->core->sync == TUS_SYNC_ALWAYS || upload->lasting || is_noted(upload);
+
+    return tus_commit_record(upload, durable);
+}
+
+/*
+ * An upload may grow by many small requests: what was noted before counts, and
+ * that there is a note says that there is a record on stable storage.
+ */
+const tus_error_t *tus_proof_begin(tus_upload_t *upload)
+{
+    tus_meta_t *meta = upload->core->meta;
+    int always = upload->core->sync == TUS_SYNC_ALWAYS;
+    apr_status_t rv = APR_SUCCESS;
+
+    if (upload->paced || upload->core->sync == TUS_SYNC_NONE) {
+        return NULL;
+    }
+    upload->paced = 1;
+    upload->written_back = upload->offset;
+    if (upload->offset >= SYNC_STEP || (always && upload->offset > 0)) {
+        rv = meta->provider->synced(meta, upload->record->id, &upload->synced);
+        upload->lasting |= rv == APR_SUCCESS;
+    }
+    return rv == APR_SUCCESS || APR_STATUS_IS_ENOENT(rv) ? NULL : failed(upload, rv, "tell");
+}
+
 const tus_error_t *tus_proof_note(tus_upload_t *upload)
 {
     tus_meta_t *meta = upload->core->meta;
-    const tus_error_t *error = tus_commit_data(upload);
+    const tus_error_t *error = tus_proof_begin(upload);
     apr_status_t rv;
 
+    if (!error) {
+        error = tus_commit_data(upload);
+    }
+    if (!error && !upload->lasting) {
+        error = tus_commit_record(upload, 1);
+    }
     if (error) {
         return error;
     }
@@ -82,24 +143,7 @@ const tus_error_t *tus_proof_note(tus_upload_t *upload)
     return rv == APR_SUCCESS ? NULL : failed(upload, rv, "note");
 }
 
-/* An upload may grow by many small requests: what was noted before counts. */
-const tus_error_t *tus_proof_begin(tus_upload_t *upload)
-{
-    tus_meta_t *meta = upload->core->meta;
-    apr_status_t rv = APR_SUCCESS;
-
-    if (upload->paced || upload->core->sync == TUS_SYNC_NONE) {
-        return NULL;
-    }
-    upload->paced = 1;
-    upload->written_back = upload->offset;
-    if (upload->offset >= SYNC_STEP) {
-        rv = meta->provider->synced(meta, upload->record->id, &upload->synced);
-    }
-    return rv == APR_SUCCESS || APR_STATUS_IS_ENOENT(rv) ? NULL : failed(upload, rv, "tell");
-}
-
-/* Nothing is noted of bytes that are not verified yet. */
+/* Nothing is noted of bytes that are not verified yet, nor of an upload without a record. */
 const tus_error_t *tus_proof_advance(tus_upload_t *upload)
 {
     const tus_store_provider_t *store = upload->core->store->provider;
@@ -112,7 +156,7 @@ const tus_error_t *tus_proof_advance(tus_upload_t *upload)
                           upload->offset - upload->written_back);
         upload->written_back = upload->offset;
     }
-    if (!upload->digest && upload->offset - upload->synced >= SYNC_STEP) {
+    if (!upload->digest && upload->recorded && upload->offset - upload->synced >= SYNC_STEP) {
         return tus_proof_note(upload);
     }
     return NULL;

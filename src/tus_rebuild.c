@@ -3,7 +3,8 @@
 /*
  * Rebuilding an index by a scan of all records, in slices and while serving.
  *
- *   rebuild      a line "=ID" for each record that the scan found
+ *   rebuild      a line "=ID" for each record that the scan found; the mark of the
+ *                index vouches for it too
  *   rebuild.at   how far in it the slices have come
  *
  * The names are listed at once, for a directory that changes has no place to
@@ -152,12 +153,12 @@ static apr_status_t list_records(const char *path, int records, const tus_cancel
 
 static const char *list_path(const char *state_dir, apr_pool_t *p)
 {
-    return apr_pstrcat(p, state_dir, "/rebuild", NULL);
+    return apr_pstrcat(p, state_dir, "/" TUS_REBUILD_LIST, NULL);
 }
 
 static const char *at_path(const char *state_dir, apr_pool_t *p)
 {
-    return apr_pstrcat(p, state_dir, "/rebuild.at", NULL);
+    return apr_pstrcat(p, state_dir, "/" TUS_REBUILD_LIST ".at", NULL);
 }
 
 apr_status_t tus_rebuild_start(const char *state_dir, int records, const tus_cancel_t *cancel,
@@ -170,8 +171,9 @@ apr_status_t tus_rebuild_start(const char *state_dir, int records, const tus_can
     if (rv != APR_SUCCESS) {
         return rv;
     }
-    if (unlink(at_path(state_dir, p)) != 0 && errno != ENOENT) {
-        return errno;
+    rv = tus_small_remove(at_path(state_dir, p));
+    if (rv != APR_SUCCESS) {
+        return rv;
     }
     return rename(temp, list) == 0 ? APR_SUCCESS : errno;
 }
@@ -219,7 +221,7 @@ static apr_status_t do_slice(int list, int at, const char *journal, tus_noted_fn
     apr_status_t rv = tus_journal_read(list, &to, &noted, p);
 
     if (rv != APR_SUCCESS || to == from) {
-        return rv;
+        return rv == APR_SUCCESS ? APR_EOF : rv;
     }
     listed = noted->nelts;
     rv = listed > 0 ? fn(baton, noted, p) : APR_SUCCESS;
@@ -238,22 +240,25 @@ static apr_status_t do_slice(int list, int at, const char *journal, tus_noted_fn
 apr_status_t tus_rebuild_slice(const char *state_dir, const char *journal, tus_noted_fn fn,
                                void *baton, apr_pool_t *p)
 {
-    const char *list_name = list_path(state_dir, p), *at_name = at_path(state_dir, p);
-    int list = open(list_name, O_RDONLY | O_CLOEXEC);
+    int list = open(list_path(state_dir, p), O_RDONLY | O_CLOEXEC);
     apr_status_t rv;
     int at;
 
     if (list < 0) {
         return errno == ENOENT ? APR_SUCCESS : errno;
     }
-    at = open(at_name, O_RDWR | O_CREAT | O_CLOEXEC, S_IRUSR | S_IWUSR);
+    at = open(at_path(state_dir, p), O_RDWR | O_CREAT | O_CLOEXEC, S_IRUSR | S_IWUSR);
     rv = at < 0 ? errno : do_slice(list, at, journal, fn, baton, p);
     close(list);
     if (at >= 0) {
         close(at);
     }
-    if (rv == APR_SUCCESS && (unlink(list_name) != 0 || unlink(at_name) != 0)) {
-        rv = errno;
-    }
     return rv;
+}
+
+apr_status_t tus_rebuild_end(const char *state_dir, apr_pool_t *p)
+{
+    apr_status_t rv = tus_small_remove(list_path(state_dir, p));
+
+    return rv == APR_SUCCESS ? tus_small_remove(at_path(state_dir, p)) : rv;
 }

@@ -234,16 +234,31 @@ static int read_record(tus_record_t *record, const json_t *root, apr_pool_t *p)
            && read_ours(record, json_object_get(root, "ModTus"), metadata, p);
 }
 
+/* What a rename leaves of a file whose bytes were not written when the system went down. */
+static int is_unwritten(const char *text, apr_size_t len)
+{
+    apr_size_t i = 0;
+
+    while (i < len && text[i] == '\0') {
+        i++;
+    }
+    return i == len;
+}
+
 apr_status_t tus_record_parse(tus_record_t **record, const char *json, apr_size_t len,
                               apr_pool_t *p)
 {
-    tus_record_t *result = apr_pcalloc(p, sizeof(*result));
+    tus_record_t *result;
     json_t *root;
     int readable;
 
     if (len > TUS_RECORD_MAX) {
         return TUS_EDAMAGED;
     }
+    if (is_unwritten(json, len)) {
+        return TUS_EUNWRITTEN;
+    }
+    result = apr_pcalloc(p, sizeof(*result));
     /* A metadata value may hold NUL; tus_json_string() keeps it out of everything else. */
     root = json_loadb(json, len, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, NULL);
     readable = read_record(result, root, p);

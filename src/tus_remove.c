@@ -147,6 +147,10 @@ static tus_settled_e settle_held(settling_t *settling, const char *id, int creat
     if (rv == TUS_EDAMAGED || rv == TUS_EREFUSED) {
         return TUS_SETTLED_GONE; /* whose fault it was reads it in the log of a request */
     }
+    if (rv == TUS_EUNWRITTEN) { /* what is left of it does not prove that it is ours */
+        core->events->lost(core->baton, id);
+        return TUS_SETTLED_GONE;
+    }
     if (!APR_STATUS_IS_ENOENT(rv)) {
         return TUS_SETTLED_CARRY;
     }

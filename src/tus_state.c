@@ -128,7 +128,11 @@ static apr_status_t add_line(const tus_state_t *state, apr_array_header_t *store
         return rv;
     }
     APR_ARRAY_PUSH(stores, tus_state_store_t) = *store;
-    return tus_registry_write(state->path, stores, p);
+    rv = tus_registry_write(state->path, stores, p);
+    if (rv != APR_SUCCESS) {
+        apr_dir_remove(dir_of(state, store->name, p), p); /* else each request would leave one */
+    }
+    return rv;
 }
 
 static apr_status_t renew_line(const tus_state_t *state, apr_array_header_t *stores, int line,

@@ -283,31 +283,38 @@ static apr_time_t modified_at(const struct stat *st)
     return apr_time_from_sec((apr_time_t)st->st_mtim.tv_sec) + st->st_mtim.tv_nsec / 1000;
 }
 
+/* What no name leads to any more is lost on close. */
+static apr_status_t stat_writer(const tus_writer_t *writer, struct stat *st)
+{
+    if (fstat(writer->fd, st) != 0) {
+        return errno;
+    }
+    return st->st_nlink ? APR_SUCCESS : APR_ENOENT;
+}
+
 static apr_status_t file_written(tus_writer_t *writer, apr_off_t *size, apr_time_t *modified)
 {
     struct stat st;
+    apr_status_t rv = stat_writer(writer, &st);
 
-    if (fstat(writer->fd, &st) != 0) {
-        return errno;
+    if (rv == APR_SUCCESS) {
+        *size = st.st_size;
+        *modified = modified_at(&st);
     }
-    *size = st.st_size;
-    *modified = modified_at(&st);
-    return APR_SUCCESS;
+    return rv;
 }
 
 static apr_status_t file_write(tus_writer_t *writer, apr_off_t offset, const char *data,
                                apr_size_t len, apr_size_t *done)
 {
     struct stat st;
+    apr_status_t rv = stat_writer(writer, &st);
 
     *done = 0;
-    if (fstat(writer->fd, &st) != 0) {
-        return errno;
+    if (rv == APR_SUCCESS && st.st_size < offset) {
+        rv = TUS_EDAMAGED;
     }
-    if (st.st_size < offset) {
-        return TUS_EDAMAGED;
-    }
-    return tus_beneath_write(writer->fd, offset, data, len, done);
+    return rv == APR_SUCCESS ? tus_beneath_write(writer->fd, offset, data, len, done) : rv;
 }
 
 static apr_status_t file_flush(tus_writer_t *writer)

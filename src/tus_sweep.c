@@ -26,10 +26,11 @@
 /* Stores by their name in the registry -> plan_t; of the one thread that sweeps. */
 static apr_hash_t *plans;
 
-/* When a store's uploads are to be looked through for expired ones; 0 for never. */
+/* Of one store: when its uploads are to be looked through for expired ones; 0 for never. */
 typedef struct plan_t {
     apr_time_t due;
     apr_time_t rest; /* not before this */
+    int rebuilding;  /* its index is being made anew, and the log knows */
 } plan_t;
 
 /* For finals that nobody else is left to join, in one round; then a HEAD does it. */
@@ -105,17 +106,37 @@ static plan_t *plan_of(const tus_state_store_t *known)
     return plan;
 }
 
-static void log_settled(server_rec *s, const tus_state_store_t *known, apr_status_t rv)
+static void log_failure(server_rec *s, const tus_state_store_t *known, apr_status_t rv)
 {
-    if (rv == TUS_EDAMAGED) {
-        ap_log_error(APLOG_MARK, APLOG_INFO, 0, s, "the index of store %s is made anew",
-                     known->path);
-    }
-    else if (rv != APR_SUCCESS && !APR_STATUS_IS_INCOMPLETE(rv) && !APR_STATUS_IS_EBUSY(rv)
-             && !APR_STATUS_IS_EINTR(rv)) {
+    if (!APR_STATUS_IS_EBUSY(rv) && !APR_STATUS_IS_EINTR(rv)) {
         ap_log_error(APLOG_MARK, APLOG_ERR, rv, s,
                      "the index of store %s cannot be brought up to date in TusStateDir/%s",
                      known->path, known->name);
+    }
+}
+
+/* Each rebuild once when it begins, and once when it has come to its end. */
+static void log_settled(server_rec *s, const tus_state_store_t *known, plan_t *plan,
+                        apr_status_t rv)
+{
+    if (rv == TUS_EDAMAGED) {
+        ap_log_error(APLOG_MARK, APLOG_WARNING, 0, s,
+                     "the index of store %s, or its journal, was damaged in TusStateDir/%s: it is"
+                     " made anew",
+                     known->path, known->name);
+        plan->rebuilding = 1;
+    }
+    else if (APR_STATUS_IS_INCOMPLETE(rv) && !plan->rebuilding) {
+        ap_log_error(APLOG_MARK, APLOG_INFO, 0, s, "the index of store %s is made anew",
+                     known->path);
+        plan->rebuilding = 1;
+    }
+    else if (rv == APR_SUCCESS && plan->rebuilding) {
+        ap_log_error(APLOG_MARK, APLOG_INFO, 0, s, "the index of store %s is whole", known->path);
+        plan->rebuilding = 0;
+    }
+    else if (rv != APR_SUCCESS && !APR_STATUS_IS_INCOMPLETE(rv)) {
+        log_failure(s, known, rv);
     }
 }
 
@@ -135,7 +156,9 @@ static void expire(server_rec *s, const tus_state_store_t *known, const tus_core
     plan->rest = end + (end - begin) * WALK_SHARE;
     if (rv != APR_SUCCESS) {
         plan->due = plan->due ? plan->due : end;
-        log_settled(s, known, rv);
+    }
+    if (rv != APR_SUCCESS && rv != TUS_EDAMAGED) { /* that, the next settling finds too */
+        log_failure(s, known, rv);
     }
 }
 
@@ -150,7 +173,7 @@ static void sweep_store(round_t *round, plan_t *plan, apr_pool_t *p)
     core->join_later = join_later;
     core->later = round;
     rv = tus_settle(core, BUDGET, &plan->due, p);
-    log_settled(round->server, round->store, rv);
+    log_settled(round->server, round->store, plan, rv);
     if (rv == APR_SUCCESS) {
         expire(round->server, round->store, core, plan, p);
     }

@@ -34,6 +34,10 @@ static const tus_error_t *load_record(tus_upload_t *upload, const char *id)
     if (APR_STATUS_IS_ENOENT(rv) || APR_STATUS_IS_ENOTDIR(rv)) { /* or what an upload is below */
         return not_found(upload->pool);
     }
+    if (rv == TUS_EUNWRITTEN) { /* nothing was promised of it: the client begins anew */
+        upload->core->events->lost(upload->core->baton, id);
+        return not_found(upload->pool);
+    }
     if (rv == APR_SUCCESS && upload->record->finished && upload->record->size == TUS_SIZE_UNKNOWN) {
         rv = TUS_EDAMAGED;
     }
@@ -58,6 +62,15 @@ static const tus_error_t *check_offset(tus_upload_t *upload)
     return NULL;
 }
 
+/* The sweep removes the data first, and then writes down that it did. */
+static int is_being_expired(const tus_upload_t *upload)
+{
+    const tus_record_t *record = upload->record;
+
+    return record->ours && !record->finished && record->expire
+           && upload->core->now() >= record->created + record->expire;
+}
+
 /*
  * The data of a finished upload may be taken away by the application; the upload
  * is complete all the same, else a client that missed the last answer would send
@@ -68,6 +81,9 @@ static const tus_error_t *without_data(tus_upload_t *upload)
     const tus_record_t *record = upload->record;
     apr_interval_time_t remember = record->expire ? record->expire : REMEMBER;
 
+    if (is_being_expired(upload)) {
+        return tus_error(upload->pool, TUS_ERR_UPLOAD_GONE, NULL);
+    }
     if (!record->ours || !record->finished || upload->core->now() - record->finished >= remember) {
         return not_found(upload->pool);
     }

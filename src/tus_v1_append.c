@@ -33,6 +33,16 @@ static const tus_error_t *parse_patch(patch_t *patch, const tus_request_t *reque
     return error ? error : tus_incoming_parse(&patch->incoming, r, request);
 }
 
+/* Who is finishing may fail yet: until then nobody is told that all is there. */
+static const tus_error_t *mismatched(const tus_upload_t *upload, apr_pool_t *p)
+{
+    if (tus_commit_has_all(upload) && !tus_commit_is_finished(upload)) {
+        return tus_error(p, TUS_ERR_MISMATCHED_OFFSET, NULL);
+    }
+    return tus_error(p, TUS_ERR_MISMATCHED_OFFSET, "the upload is at offset %" APR_OFF_T_FMT,
+                     upload->offset);
+}
+
 /*
  * "The Upload-Offset header's value MUST be equal to the current offset of the
  * resource": judged before anybody is interrupted for this request, and again
@@ -50,8 +60,7 @@ static const tus_error_t *judge(void *baton, const tus_upload_t *upload)
         return tus_error(p, TUS_ERR_MODIFY_FINAL, NULL);
     }
     if (patch->offset != upload->offset) {
-        return tus_error(p, TUS_ERR_MISMATCHED_OFFSET, "the upload is at offset %" APR_OFF_T_FMT,
-                         upload->offset);
+        return mismatched(upload, p);
     }
     if (patch->has_length) {
         const tus_error_t *error = tus_append_check_length(upload, patch->length);

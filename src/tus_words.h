@@ -95,7 +95,7 @@ const tus_error_t *tus_error_copy(const tus_error_t *error, apr_pool_t *p);
  */
 const char *tus_error_story(const tus_error_t *error, apr_status_t *rv, apr_pool_t *p);
 
-/** What TUS_EDAMAGED and TUS_EREFUSED mean, in words; NULL for the system's own statuses. */
+/** What our own statuses mean, in words; NULL for the system's. */
 const char *tus_error_reason(apr_status_t rv);
 
 /* ---- ring 1: header grammar (tus_header.c) ------------------------------- */
@@ -306,7 +306,7 @@ int tus_json_number(apr_int64_t *number, const struct json_t *json);
 
 /**
  * Reads ID.info: tusd's JSON, ours under "ModTus".
- * @return APR_SUCCESS with a record allocated from p, or TUS_EDAMAGED
+ * @return APR_SUCCESS with a record allocated from p; TUS_EUNWRITTEN; or TUS_EDAMAGED
  */
 apr_status_t tus_record_parse(tus_record_t **record, const char *json, apr_size_t len,
                               apr_pool_t *p);
@@ -538,8 +538,16 @@ apr_status_t tus_journal_read(int fd, apr_off_t *offset, apr_array_header_t **no
  * Hands all that was noted to fn, and forgets it but for what is to be carried.
  * On failure everything is kept, to be handed out again. One caller at a time;
  * lines that are noted meanwhile wait for the next call.
+ * @return APR_SUCCESS; TUS_EDAMAGED if lines may be missing, until tus_journal_mend() was called;
+ *         what fn returned; or what the system said
  */
 apr_status_t tus_journal_fold(const char *path, tus_noted_fn fn, void *baton, apr_pool_t *p);
+
+/**
+ * Makes a whole journal, also where there was none, of the lines that are left.
+ * What was noted and changed before is to be found by a scan afterwards.
+ */
+apr_status_t tus_journal_mend(const char *path, apr_pool_t *p);
 
 /* ---- ring 2: small files in the state directory (tus_small.c) -------------- */
 
@@ -618,6 +626,9 @@ apr_status_t tus_registry_write(const char *state_dir, const apr_array_header_t 
 /** The list of ids beside the database. */
 #define TUS_INDEX_LIST "index.ids"
 
+/** The list of what a rebuild is to go through. */
+#define TUS_REBUILD_LIST "rebuild"
+
 /** What the mark counts. */
 typedef struct tus_mark_t {
     apr_int64_t live;  /**< entries of uploads that are not gone */
@@ -635,6 +646,12 @@ apr_status_t tus_mark_read(const tus_meta_place_t *place, tus_mark_t *mark, apr_
 
 /** Marks the index as whole, once its files are closed. The caller holds its mutex. */
 apr_status_t tus_mark_write(const tus_meta_place_t *place, const tus_mark_t *mark, apr_pool_t *p);
+
+/**
+ * Was the mark written of an index of this format, boot and driver? Then an index
+ * that tus_mark_read() refuses is damaged, and not merely none or an old one.
+ */
+int tus_mark_is_of_now(const tus_meta_place_t *place, apr_pool_t *p);
 
 /** Removes the mark: the next fold makes the index anew. The caller holds its mutex. */
 apr_status_t tus_mark_drop(const char *state_dir, apr_pool_t *p);
@@ -655,10 +672,17 @@ const char *tus_index_check_driver(const char *driver, apr_pool_t *p);
 
 /**
  * Judges the index without opening it.
- * @return APR_SUCCESS; TUS_EDAMAGED if it is to be made anew: missing, damaged,
- *         of another boot or driver, or for the most part of uploads that are gone
+ * @return APR_SUCCESS; or, if it is to be made anew, TUS_EDAMAGED where somebody changed its files,
+ *         APR_NOTFOUND where there is none, or one that was not closed, of another boot, format
+ *         or driver, or for the most part of uploads that are gone
  */
 apr_status_t tus_index_judge(const tus_meta_place_t *place, apr_pool_t *p);
+
+/** No index is whole from here on until tus_index_reset(), whoever dies. */
+apr_status_t tus_index_discard(const tus_meta_place_t *place, apr_pool_t *p);
+
+/** Ends a rebuild. @return APR_SUCCESS; TUS_EDAMAGED if somebody changed index or list meanwhile */
+apr_status_t tus_index_complete(const tus_meta_place_t *place, apr_pool_t *p);
 
 /** Makes the index anew, empty. */
 apr_status_t tus_index_reset(const tus_meta_place_t *place, apr_pool_t *p);
@@ -693,10 +717,13 @@ apr_status_t tus_rebuild_start(const char *state_dir, int records, const tus_can
  * Hands the next ids of the list to fn, which may shorten the array to those
  * that it did.
  * @param journal path, for those that are to be carried
- * @return APR_SUCCESS when there are none left; APR_INCOMPLETE; or what went wrong
+ * @return APR_SUCCESS when there is no list; APR_EOF at its end; APR_INCOMPLETE; or what went wrong
  */
 apr_status_t tus_rebuild_slice(const char *state_dir, const char *journal, tus_noted_fn fn,
                                void *baton, apr_pool_t *p);
+
+/** Removes the list. */
+apr_status_t tus_rebuild_end(const char *state_dir, apr_pool_t *p);
 
 /* ---- ring 2: the providers ----------------------------------------------- */
 

@@ -52,6 +52,12 @@ static void ignore_cut(void *baton, tus_upload_t *upload, apr_off_t stored)
     (void)stored;
 }
 
+static void ignore_lost(void *baton, const char *id)
+{
+    (void)baton;
+    (void)id;
+}
+
 static const tus_events_t events = {
     .pre_create = agree,
     .post_create = ignore,
@@ -61,6 +67,7 @@ static const tus_events_t events = {
     .post_terminate = ignore,
     .expired = ignore,
     .cut = ignore_cut,
+    .lost = ignore_lost,
 };
 
 /* ---- what deeds work on -------------------------------------------------- */

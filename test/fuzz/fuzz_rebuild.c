@@ -70,7 +70,8 @@ void fuzz(const char *data, apr_size_t len, apr_pool_t *p)
         HOLDS(slices++ <= lines);
         rv = tus_rebuild_slice(state, journal, do_some, &done, p);
     } while (APR_STATUS_IS_INCOMPLETE(rv));
-    HOLDS(rv == APR_SUCCESS && done >= expected && (apr_size_t)done <= lines);
+    HOLDS(APR_STATUS_IS_EOF(rv) && done >= expected && (apr_size_t)done <= lines);
+    HOLDS(tus_rebuild_end(state, p) == APR_SUCCESS);
     HOLDS(access(fuzz_path("state/rebuild", p), F_OK) != 0);
     HOLDS(tus_rebuild_slice(state, journal, do_some, &done, p) == APR_SUCCESS);
     fuzz_remove("state");

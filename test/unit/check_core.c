@@ -104,9 +104,9 @@ START_TEST(empty_upload_is_finished_at_once)
 {
     tus_upload_t *upload = ck_create(0, _i);
 
-    ck_assert_str_eq(calls(),
-                     "pre-create try note-create create pre-finish locate put-durable confirm"
-                     " post-create post-finish");
+    ck_assert_str_eq(
+        calls(), "pre-create try note-create create written pre-finish locate put-durable confirm"
+                 " post-create post-finish");
     ck_assert(tus_commit_is_finished(upload));
     ck_assert_int_eq(upload->finished_now, 1);
     tus_upload_release(upload);
@@ -127,8 +127,9 @@ START_TEST(whole_creation_is_recorded_once)
     ck_assert_ptr_null(record_json(id));
     ck_assert_uint_eq(scratch_mode(data_of(id)), BIRTH);
     ck_ok(tus_append_end(upload));
-    ck_assert_str_eq(calls(), "write write flush pre-finish locate put-durable confirm post-create"
-                              " post-finish");
+    ck_assert_str_eq(calls(),
+                     "write write flush written pre-finish locate put-durable confirm post-create"
+                     " post-finish");
     ck_assert_int_eq(upload->finished_now, 1);
     tus_upload_release(upload);
     ck_finished(id, "fourfive!");
@@ -343,6 +344,61 @@ START_TEST(bytes_are_appended_over_requests)
 }
 END_TEST
 
+/* ---- what others do to the data ------------------------------------------ */
+
+static void take_away(const char *path)
+{
+    ck_assert_int_eq(unlink(path), 0);
+}
+
+static void put_another(const char *path)
+{
+    scratch_put("another", "four");
+    ck_assert_int_eq(rename(scratch_path("another"), path), 0);
+}
+
+static void cut_off(const char *path)
+{
+    ck_assert_int_eq(truncate(path, 3), 0);
+}
+
+static const struct {
+    void (*harm)(const char *path);
+    tus_err_e err;
+    apr_status_t rv;
+} harms[] = {
+    { take_away, TUS_ERR_UPLOAD_NOT_FOUND, APR_SUCCESS },
+    { put_another, TUS_ERR_UPLOAD_NOT_FOUND, APR_SUCCESS },
+    { cut_off, TUS_ERR_INTERNAL_SERVER_ERROR, TUS_EDAMAGED },
+};
+
+START_TEST(harmed_data_takes_no_bytes)
+{
+    const char *id = make_upload(8, "four");
+    tus_upload_t *upload = ck_hold(id);
+
+    harms[_i].harm(scratch_path(data_of(id)));
+    ck_error(tus_append(upload, "more", 4), harms[_i].err, harms[_i].rv);
+    tus_upload_release(upload);
+}
+END_TEST
+
+/* No record vouches for bytes that nobody can find any more. */
+START_TEST(harmed_data_is_not_finished)
+{
+    const char *id = make_upload(4, "");
+    tus_upload_t *upload = ck_hold(id);
+
+    ck_append(upload, "four");
+    harms[_i].harm(scratch_path(data_of(id)));
+    ck_error(tus_append_end(upload), harms[_i].err, harms[_i].rv);
+    ck_assert_int_eq(upload->finished_now, 0);
+    ck_assert_int_eq(record_of(id)->finished, 0);
+    ck_assert_int_eq(calls_of("pre-finish"), 0);
+    tus_upload_release(upload);
+}
+END_TEST
+
 /*
  * In this order: noted before all of it is there, data on stable storage, and only then the
  * record vouches for it.
@@ -357,7 +413,7 @@ START_TEST(finish_notes_syncs_and_records)
     ck_append(upload, "ur");
     ck_assert_str_eq(calls(), "write note-change write");
     ck_ok(tus_append_end(upload));
-    ck_assert_str_eq(calls(), "flush pre-finish locate put-durable post-finish");
+    ck_assert_str_eq(calls(), "flush written pre-finish locate put-durable post-finish");
     ck_assert_int_eq(record_of(id)->finished, upload->record->finished);
 }
 END_TEST
@@ -437,7 +493,7 @@ START_TEST(length_is_declared_later)
     ck_append(upload, "mo");
     ck_assert_int_eq(record_of(id)->size, TUS_SIZE_UNKNOWN);
     ck_ok(tus_append_end(upload));
-    ck_assert_str_eq(calls(), "write locate note-change put");
+    ck_assert_str_eq(calls(), "write synced locate note-change put");
     tus_upload_release(upload);
     ck_assert_int_eq(record_of(id)->size, 8);
     ck_unfinished(id, "fourmo");
@@ -463,7 +519,8 @@ START_TEST(length_that_comes_with_the_last_bytes_finishes)
     ck_ok(tus_append_declare(upload, 8));
     ck_append(upload, "more");
     ck_ok(tus_append_end(upload));
-    ck_assert_str_eq(calls(), "note-change write flush pre-finish locate put-durable post-finish");
+    ck_assert_str_eq(calls(),
+                     "note-change write flush written pre-finish locate put-durable post-finish");
     tus_upload_release(upload);
     ck_finished(id, "fourmore");
 }
@@ -617,9 +674,9 @@ START_TEST(sync_always_syncs_every_request)
     core.sync = TUS_SYNC_ALWAYS;
     append_twice(flushes, durable);
     ck_assert_int_eq(flushes[0], 1);
-    ck_assert_int_eq(durable[0], 1); /* the creation */
+    ck_assert_int_eq(durable[0], 2); /* the creation, and for the first note */
     ck_assert_int_eq(flushes[1], 2);
-    ck_assert_int_eq(durable[1], 2);
+    ck_assert_int_eq(durable[1], 3);
     ck_assert_int_eq(calls_of("put"), 0);
 }
 END_TEST
@@ -633,7 +690,7 @@ START_TEST(sync_always_syncs_data_before_the_record_of_a_creation)
     ck_append(upload, "four");
     calls();
     ck_ok(tus_append_end(upload));
-    ck_assert_str_eq(calls(), "flush note-synced locate put-durable confirm post-create");
+    ck_assert_str_eq(calls(), "flush locate put-durable confirm post-create note-synced");
     tus_upload_release(upload);
     upload = ck_create(TUS_SIZE_UNKNOWN, 0);
     ck_append(upload, "four");
@@ -1095,6 +1152,8 @@ Suite *core_suite(void)
     tcase = add_core_case(suite, "append");
     tcase_add_test(tcase, bytes_are_appended_over_requests);
     tcase_add_test(tcase, finish_notes_syncs_and_records);
+    tcase_add_loop_test(tcase, harmed_data_takes_no_bytes, 0, COUNT(harms));
+    tcase_add_loop_test(tcase, harmed_data_is_not_finished, 0, COUNT(harms));
     tcase_add_test(tcase, excess_bytes_are_not_stored);
     tcase_add_test(tcase, deferred_length_is_limited);
     tcase_add_test(tcase, known_length_rules_over_a_lower_limit);

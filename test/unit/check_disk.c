@@ -274,7 +274,7 @@ START_TEST(unreadable_record_is_an_error)
 {
     const char *id = make_upload(8, "four");
     const char *other = make_upload(8, "");
-    static const char *const texts[] = { "", "{", "[]", "null", "{\"ID\":\"x\"}" };
+    static const char *const texts[] = { " ", "{", "[]", "null", "{\"ID\":\"x\"}" };
     tus_upload_t *upload;
 
     for (int i = 0; i < COUNT(texts); i++) {

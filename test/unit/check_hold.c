@@ -253,6 +253,21 @@ START_TEST(upload_without_data_is_not_found)
 }
 END_TEST
 
+/* The sweep removes the data before it writes down that the upload expired. */
+START_TEST(upload_without_data_that_is_due_is_gone)
+{
+    const char *id;
+
+    core.expire = 1000 * APR_USEC_PER_SEC;
+    id = make_upload(8, "four");
+    ck_assert_int_eq(unlink(scratch_path(data_of(id))), 0);
+    fake_time += core.expire - APR_USEC_PER_SEC;
+    ck_refused(ways[_i], id, TUS_ERR_UPLOAD_NOT_FOUND, APR_SUCCESS);
+    fake_time += APR_USEC_PER_SEC;
+    ck_refused(ways[_i], id, TUS_ERR_UPLOAD_GONE, APR_SUCCESS);
+}
+END_TEST
+
 START_TEST(damaged_record_is_an_error)
 {
     const char *id = make_upload(8, "four");
@@ -842,6 +857,7 @@ Suite *hold_suite(void)
     tcase_add_loop_test(tcase, bad_id_is_not_found_and_not_looked_for, 0, COUNT(bad_ids));
     tcase_add_loop_test(tcase, missing_upload_is_not_found, 0, COUNT(ways));
     tcase_add_loop_test(tcase, upload_without_data_is_not_found, 0, COUNT(ways));
+    tcase_add_loop_test(tcase, upload_without_data_that_is_due_is_gone, 0, COUNT(ways));
     tcase_add_loop_test(tcase, damaged_record_is_an_error, 0, COUNT(ways));
     tcase_add_loop_test(tcase, oversized_data_is_an_error, 0, COUNT(ways));
     tcase_add_loop_test(tcase, planted_data_is_an_error, 0, PLANT_COUNT);

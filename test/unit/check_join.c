@@ -215,7 +215,7 @@ START_TEST(final_of_finished_parts_is_joined)
                               " wait links pre-create try note-create create link locate put"
                               " confirm post-create close release release"
                               " try get resume fence written get marked get size get size"
-                              " note-change concat flush pre-finish locate put-durable"
+                              " note-change concat flush written pre-finish locate put-durable"
                               " post-finish close release get size");
     ck_assert_ptr_null(final->lock);
     ck_assert_ptr_null(final->writer);

@@ -15,6 +15,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#define HEADER "mod_tus journal 1\n"
+
 #define WRITERS 4
 #define NOTES 20000 /* of each writer */
 
@@ -23,8 +25,35 @@ static apr_array_header_t *handed;
 static apr_hash_t *held; /* ids that are to be carried */
 static apr_status_t answer;
 
+static const char *journal(void)
+{
+    return scratch_path("journal");
+}
+
+static void mend(void)
+{
+    ck_assert_int_eq(tus_journal_mend(journal(), unit_pool), APR_SUCCESS);
+    ck_assert(!scratch_exists("journal.fold"));
+    ck_assert(!scratch_exists("journal.new"));
+}
+
+static void put_lines(const char *name, const char *lines)
+{
+    scratch_put(name, apr_pstrcat(unit_pool, HEADER, lines, NULL));
+}
+
+/* Of a journal with a header. */
+static const char *lines_of(const char *name)
+{
+    const char *text = scratch_get(name);
+
+    ck_assert_int_eq(strncmp(text, HEADER, strlen(HEADER)), 0);
+    return text + strlen(HEADER);
+}
+
 static void setup(void)
 {
+    mend();
     handed = apr_array_make(unit_pool, 16, sizeof(const char *));
     held = apr_hash_make(unit_pool);
     answer = APR_SUCCESS;
@@ -47,11 +76,6 @@ static apr_status_t take(void *baton, apr_array_header_t *noted, apr_pool_t *p)
     return answer;
 }
 
-static const char *journal(void)
-{
-    return scratch_path("journal");
-}
-
 static apr_status_t fold(void)
 {
     apr_array_clear(handed);
@@ -63,6 +87,17 @@ static void assert_folds_to(const char *want)
     ck_assert_int_eq(fold(), APR_SUCCESS);
     ck_assert_str_eq(apr_array_pstrcat(unit_pool, handed, ' '), want);
     ck_assert(!scratch_exists("journal.fold"));
+    ck_assert(!scratch_exists("journal.new"));
+}
+
+/* Not folded, for lines may be missing, until it is mended; then what is left of it is. */
+static void assert_mends_to(const char *want)
+{
+    ck_assert_int_eq(fold(), TUS_EDAMAGED);
+    ck_assert_int_eq(fold(), TUS_EDAMAGED);
+    mend();
+    assert_folds_to(want);
+    assert_folds_to("");
 }
 
 /* ---- lines --------------------------------------------------------------- */
@@ -71,17 +106,27 @@ START_TEST(test_lines)
 {
     ck_assert_int_eq(tus_journal_note(journal(), "one", 1), APR_SUCCESS);
     ck_assert_int_eq(tus_journal_note(journal(), "a/b~c", 0), APR_SUCCESS);
-    ck_assert_str_eq(scratch_get("journal"), "+one\n=a/b~c\n");
+    ck_assert_str_eq(lines_of("journal"), "+one\n=a/b~c\n");
     ck_assert_uint_eq(scratch_mode("journal"), 0600);
     assert_folds_to("+one =a/b~c");
-    ck_assert(!scratch_exists("journal"));
+    ck_assert_str_eq(lines_of("journal"), "");
     assert_folds_to("");
+}
+END_TEST
+
+START_TEST(test_where_nothing_was_noted_nothing_is_done)
+{
+    struct stat before = scratch_stat("journal");
+
+    assert_folds_to("");
+    ck_assert_uint_eq(scratch_stat("journal").st_ino, before.st_ino);
+    ck_assert_int_eq(scratch_stat("journal").st_ctim.tv_nsec, before.st_ctim.tv_nsec);
 }
 END_TEST
 
 START_TEST(test_each_id_once_and_created_stays)
 {
-    scratch_put("journal", "=one\n+two\n+one\n=two\n=one\n=three\n=three\n");
+    put_lines("journal", "=one\n+two\n+one\n=two\n=one\n=three\n=three\n");
     assert_folds_to("+one +two =three");
 }
 END_TEST
@@ -95,12 +140,15 @@ START_TEST(test_damaged_lines)
         { "+abc\n=de", "+abc" },
         { "\n\n+\n=\nabc\n*abc\n+a b\n+../x\n+.hid\n+ok\n", "+ok" },
         { "+a\r\n+b\n", "+b" },
+        { "+a\n" HEADER "+b\n", "+a +b" },
     };
     apr_size_t i;
 
     for (i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-        scratch_put("journal", cases[i][0]);
-        assert_folds_to(cases[i][1]);
+        put_lines("journal", cases[i][0]);
+        assert_mends_to(cases[i][1]);
+        put_lines("journal.fold", cases[i][0]);
+        assert_mends_to(cases[i][1]);
     }
 }
 END_TEST
@@ -115,7 +163,7 @@ START_TEST(test_garbage)
     ck_assert_int_eq(write(fd, text, sizeof(text)), sizeof(text));
     ck_assert_int_eq(write(fd, "+a\0b\n\n+ok\n", 10), 10);
     close(fd);
-    assert_folds_to("+ok");
+    assert_mends_to("+ok");
 }
 END_TEST
 
@@ -140,12 +188,76 @@ END_TEST
 START_TEST(test_full_disk_tears_no_other_line)
 {
     ck_assert_int_eq(tus_journal_note(journal(), "first", 1), APR_SUCCESS);
-    scratch_limit_files(10); /* 7 and three more */
+    scratch_limit_files(strlen(HEADER) + 7 + 3);
     ck_assert_int_ne(tus_journal_note(journal(), "second", 1), APR_SUCCESS);
     scratch_unlimit_files();
-    ck_assert_str_eq(scratch_get("journal"), "+first\n+se");
+    ck_assert_str_eq(lines_of("journal"), "+first\n+se");
     ck_assert_int_eq(tus_journal_note(journal(), "third", 0), APR_SUCCESS);
-    assert_folds_to("+first =third");
+    assert_mends_to("+first =third");
+}
+END_TEST
+
+/* ---- what somebody did to it ---------------------------------------------- */
+
+START_TEST(test_removed)
+{
+    ck_assert_int_eq(tus_journal_note(journal(), "lost", 1), APR_SUCCESS);
+    ck_assert_int_eq(unlink(journal()), 0);
+    ck_assert_int_eq(fold(), TUS_EDAMAGED);
+    mend();
+    assert_folds_to("");
+    ck_assert_int_eq(unlink(journal()), 0);
+    ck_assert_int_eq(tus_journal_note(journal(), "later", 1), APR_SUCCESS);
+    assert_mends_to("+later");
+}
+END_TEST
+
+/* But just between two lines: nothing tells of that. */
+START_TEST(test_cut_anywhere)
+{
+    const char *text = HEADER "+one\n=two\n+three\n";
+    int at;
+
+    for (at = 0; text[at]; at++) {
+        if (at > 0 && text[at - 1] == '\n') {
+            continue;
+        }
+        scratch_put("journal", apr_pstrndup(unit_pool, text, (apr_size_t)at));
+        ck_assert_int_eq(fold(), TUS_EDAMAGED);
+        mend();
+        scratch_put("journal", apr_pstrndup(unit_pool, text, (apr_size_t)at));
+        ck_assert_int_eq(tus_journal_note(journal(), "later", 1), APR_SUCCESS);
+        ck_assert_int_eq(fold(), TUS_EDAMAGED);
+        mend();
+        ck_assert_int_eq(fold(), APR_SUCCESS);
+        ck_assert_str_eq(APR_ARRAY_IDX(handed, handed->nelts - 1, const char *), "+later");
+    }
+}
+END_TEST
+
+START_TEST(test_a_header_that_is_none)
+{
+    static const char *const texts[] = {
+        "", "\n", "mod_tus journal 2\n", "+one\n", "mod_tus journal 1", "=mod_tus journal 1\n"
+    };
+
+    scratch_put("journal", texts[_i]);
+    ck_assert_int_eq(fold(), TUS_EDAMAGED);
+    ck_assert_int_eq(handed->nelts, 0);
+    mend();
+    assert_folds_to(_i == 3 ? "+one" : "");
+}
+END_TEST
+
+START_TEST(test_mending_loses_no_line)
+{
+    scratch_put("journal.fold", "+one\n=torn");
+    scratch_put("journal", "=two\n");
+    mend();
+    ck_assert_str_eq(lines_of("journal"), "=two\n+one\n");
+    mend();
+    ck_assert_str_eq(lines_of("journal"), "=two\n+one\n");
+    assert_folds_to("=two +one");
 }
 END_TEST
 
@@ -153,11 +265,11 @@ END_TEST
 
 START_TEST(test_carry)
 {
-    scratch_put("journal", "+one\n=two\n+three\n=four\n");
+    put_lines("journal", "+one\n=two\n+three\n=four\n");
     apr_hash_set(held, "one", APR_HASH_KEY_STRING, "");
     apr_hash_set(held, "four", APR_HASH_KEY_STRING, "");
     assert_folds_to("+one =two +three =four");
-    ck_assert_str_eq(scratch_get("journal"), "+one\n=four\n");
+    ck_assert_str_eq(lines_of("journal"), "+one\n=four\n");
     assert_folds_to("+one =four");
     apr_hash_clear(held);
     assert_folds_to("+one =four");
@@ -167,7 +279,7 @@ END_TEST
 
 START_TEST(test_failure_keeps_everything)
 {
-    scratch_put("journal", "+one\n=two\n");
+    put_lines("journal", "+one\n=two\n");
     answer = APR_EGENERAL;
     ck_assert_int_eq(fold(), APR_EGENERAL);
     ck_assert_int_eq(tus_journal_note(journal(), "three", 0), APR_SUCCESS);
@@ -180,26 +292,55 @@ END_TEST
 /* As left by a folder that died: after its rename, while reading, and after it carried. */
 START_TEST(test_leftover_of_a_folder_that_died)
 {
-    scratch_put("journal.fold", "+one\n=two\n");
+    put_lines("journal.fold", "+one\n=two\n");
     assert_folds_to("+one =two");
-    scratch_put("journal.fold", "+one\n=two\n");
-    scratch_put("journal", "=three\n");
+    put_lines("journal.fold", "+one\n=two\n");
+    put_lines("journal", "=three\n");
     assert_folds_to("+one =two =three");
-    scratch_put("journal.fold", "+one\n=two\n");
-    scratch_put("journal", "=three\n+one\n");
+    put_lines("journal.fold", "+one\n=two\n");
+    put_lines("journal", "=three\n+one\n");
     assert_folds_to("+one =two =three +one");
+    put_lines("journal.fold", ""); /* cut by nobody: it only died early */
+    assert_folds_to("");
+}
+END_TEST
+
+/* It had given the old journal its second name, and had not put a new one in its place. */
+START_TEST(test_folder_that_died_between_link_and_rename)
+{
+    put_lines("journal", "+one\n");
+    ck_assert_int_eq(link(journal(), scratch_path("journal.fold")), 0);
+    scratch_put("journal.new", "");
+    ck_assert_int_eq(tus_journal_note(journal(), "two", 0), APR_SUCCESS);
+    assert_folds_to("+one =two");
+    put_lines("journal", "+one\n");
+    ck_assert_int_eq(link(journal(), scratch_path("journal.fold")), 0);
+    mend();
+    assert_folds_to("+one");
+}
+END_TEST
+
+/* It had made the first journal, which still had the name that it was written under. */
+START_TEST(test_mender_that_died_early)
+{
+    ck_assert_int_eq(link(journal(), scratch_path("journal.new")), 0);
+    ck_assert_int_eq(tus_journal_note(journal(), "one", 1), APR_SUCCESS);
+    assert_folds_to("+one");
+    ck_assert_str_eq(lines_of("journal"), "");
 }
 END_TEST
 
 START_TEST(test_carrying_fails)
 {
     apr_hash_set(held, "one", APR_HASH_KEY_STRING, "");
-    scratch_put("journal.fold", "+one\n");
+    put_lines("journal.fold", "+one\n");
+    ck_assert_int_eq(unlink(journal()), 0);
     scratch_mkdir("journal");
     ck_assert_int_ne(fold(), APR_SUCCESS);
-    ck_assert_str_eq(scratch_get("journal.fold"), "+one\n");
+    ck_assert_str_eq(lines_of("journal.fold"), "+one\n");
     ck_assert_int_eq(rmdir(journal()), 0);
     apr_hash_clear(held);
+    mend();
     assert_folds_to("+one");
 }
 END_TEST
@@ -221,6 +362,7 @@ START_TEST(test_folder_waits_for_a_late_writer)
     char byte;
     pid_t pid;
 
+    ck_assert_int_eq(tus_journal_note(journal(), "early", 1), APR_SUCCESS);
     ck_assert_int_eq(pipe(ready), 0);
     pid = fork();
     if (pid == 0) {
@@ -236,7 +378,7 @@ START_TEST(test_folder_waits_for_a_late_writer)
         _exit(write(fd, "+late\n", 6) == 6 ? 0 : 1);
     }
     ck_assert_int_eq(read(ready[0], &byte, 1), 1);
-    assert_folds_to("+late");
+    assert_folds_to("+early +late");
     wait_for_child(pid);
     close(ready[0]);
     close(ready[1]);
@@ -277,13 +419,15 @@ static apr_status_t mark(void *baton, apr_array_header_t *noted, apr_pool_t *p)
     return APR_SUCCESS;
 }
 
+/* Also not the lines of requests that make the first journal, nor while it is mended. */
 START_TEST(test_no_line_is_lost)
 {
     unsigned char *marks = apr_pcalloc(unit_pool, WRITERS * NOTES);
     pid_t pids[WRITERS];
     apr_pool_t *p;
-    int i, running = WRITERS;
+    int i, round = 0, running = WRITERS;
 
+    ck_assert_int_eq(unlink(journal()), 0);
     for (i = 0; i < WRITERS; i++) {
         pids[i] = fork();
         if (pids[i] == 0) {
@@ -293,6 +437,9 @@ START_TEST(test_no_line_is_lost)
     apr_pool_create(&p, unit_pool);
     while (running > 0) {
         apr_pool_clear(p);
+        if (round++ % 8 == 0) {
+            ck_assert_int_eq(tus_journal_mend(journal(), p), APR_SUCCESS);
+        }
         ck_assert_int_eq(tus_journal_fold(journal(), mark, marks, p), APR_SUCCESS);
         for (i = 0; i < WRITERS; i++) {
             int status;
@@ -310,7 +457,55 @@ START_TEST(test_no_line_is_lost)
     for (i = 0; i < WRITERS * NOTES; i++) {
         ck_assert_int_eq(marks[i], i % NOTES % 100 == 7 ? 2 : 1);
     }
-    ck_assert(!scratch_exists("journal"));
+    ck_assert_str_eq(lines_of("journal"), "");
+}
+END_TEST
+
+#define FIRST_ROUNDS 2000
+
+static const char *journal_of(int round)
+{
+    return scratch_path(apr_psprintf(unit_pool, "journal-%d", round));
+}
+
+/* A request and a folder make the first journal of a store at the same time. */
+START_TEST(test_the_first_line_is_not_lost)
+{
+    int go[2], done[2], round;
+    char byte = 0;
+    pid_t pid;
+
+    ck_assert_int_eq(pipe(go), 0);
+    ck_assert_int_eq(pipe(done), 0);
+    pid = fork();
+    for (round = 0; pid == 0 && round < FIRST_ROUNDS; round++) {
+        const char *path = journal_of(round);
+
+        if (read(go[0], &byte, 1) != 1 || tus_journal_note(path, "first", 1) != APR_SUCCESS
+            || write(done[1], &byte, 1) != 1) {
+            _exit(1);
+        }
+    }
+    if (pid == 0) {
+        _exit(0);
+    }
+    for (round = 0; round < FIRST_ROUNDS; round++) {
+        const char *path = journal_of(round);
+
+        apr_array_clear(handed);
+        ck_assert_int_eq(write(go[1], &byte, 1), 1);
+        usleep((useconds_t)(round % 100));
+        ck_assert_int_eq(tus_journal_mend(path, unit_pool), APR_SUCCESS);
+        ck_assert_int_eq(read(done[0], &byte, 1), 1);
+        ck_assert_int_eq(tus_journal_fold(path, take, &answer, unit_pool), APR_SUCCESS);
+        ck_assert_int_eq(handed->nelts, 1);
+        ck_assert_int_eq(unlink(path), 0);
+    }
+    wait_for_child(pid);
+    close(go[0]);
+    close(go[1]);
+    close(done[0]);
+    close(done[1]);
 }
 END_TEST
 
@@ -327,11 +522,19 @@ Suite *journal_suite(void)
     tcase_add_test(tcase, test_garbage);
     tcase_add_test(tcase, test_many_lines);
     tcase_add_test(tcase, test_full_disk_tears_no_other_line);
+    tcase_add_test(tcase, test_where_nothing_was_noted_nothing_is_done);
+    tcase_add_test(tcase, test_removed);
+    tcase_add_test(tcase, test_cut_anywhere);
+    tcase_add_loop_test(tcase, test_a_header_that_is_none, 0, 6);
+    tcase_add_test(tcase, test_mending_loses_no_line);
+    tcase_add_test(tcase, test_folder_that_died_between_link_and_rename);
+    tcase_add_test(tcase, test_mender_that_died_early);
     tcase_add_test(tcase, test_carry);
     tcase_add_test(tcase, test_failure_keeps_everything);
     tcase_add_test(tcase, test_leftover_of_a_folder_that_died);
     tcase_add_test(tcase, test_carrying_fails);
     tcase_add_test(tcase, test_folder_waits_for_a_late_writer);
     tcase_add_test(tcase, test_no_line_is_lost);
+    tcase_add_test(tcase, test_the_first_line_is_not_lost);
     return suite;
 }

@@ -251,7 +251,7 @@ END_TEST
 
 START_TEST(test_damaged_record)
 {
-    static const char *const texts[] = { "",
+    static const char *const texts[] = { "\n",
                                          "{",
                                          "null",
                                          "[]",
@@ -266,6 +266,8 @@ START_TEST(test_damaged_record)
         scratch_put("store/one.info", texts[i]);
         ck_assert_int_eq(get("one"), TUS_EDAMAGED);
     }
+    scratch_put("store/one.info", "");
+    ck_assert_int_eq(get("one"), TUS_EUNWRITTEN);
     ck_assert_int_eq(put("one"), APR_SUCCESS);
     assert_kept("one", 42);
 }

@@ -245,7 +245,7 @@ START_TEST(test_rebuild_meets_a_held_upload)
     tus_mark_drop(place.state_dir, unit_pool);
     apr_hash_set(held, name_of(2), APR_HASH_KEY_STRING, "");
     fold();
-    ck_assert_str_eq(scratch_get("state/journal"), "=upload-2\n");
+    ck_assert_str_eq(strchr(scratch_get("state/journal"), '\n'), "\n=upload-2\n");
     apr_hash_clear(held);
     fold();
     assert_indexed(0, 5);
@@ -264,10 +264,87 @@ START_TEST(test_damage_in_a_rebuild)
     create_many(0, 50);
     fold();
     tus_mark_drop(place.state_dir, unit_pool);
+    ck_assert_int_eq(fold_for(0), APR_INCOMPLETE); /* begun */
     ck_assert_int_eq(fold_for(0), APR_INCOMPLETE);
     scratch_put("state/rebuild.at", texts[_i]);
     fold();
     assert_indexed(0, 50);
+}
+END_TEST
+
+/* What the list lacked would be missing in an index that counts as whole. */
+START_TEST(test_damage_to_the_list_of_a_rebuild)
+{
+    create_many(0, 50);
+    fold();
+    tus_mark_drop(place.state_dir, unit_pool);
+    ck_assert_int_eq(fold_for(0), APR_INCOMPLETE); /* begun */
+    ck_assert_int_eq(fold_for(0), APR_INCOMPLETE);
+    damage("state/rebuild", _i);
+    ck_assert_int_eq(fold_for(0), TUS_EDAMAGED);
+    fold();
+    assert_indexed(0, 50);
+}
+END_TEST
+
+/* Damage to what is there is told, once; an index that is not there is simply made. */
+START_TEST(test_what_a_fold_says)
+{
+    const char *mark;
+    char *boot;
+
+    ck_assert_int_eq(fold_for(LONG_BUDGET), APR_INCOMPLETE);
+    ck_assert_int_eq(fold_for(LONG_BUDGET), APR_SUCCESS);
+    create_many(0, 10);
+    ck_assert_int_eq(fold_for(LONG_BUDGET), APR_SUCCESS);
+    damage("state/index.sdbm.pag", 1);
+    ck_assert_int_eq(fold_for(LONG_BUDGET), TUS_EDAMAGED);
+    ck_assert_int_eq(fold_for(LONG_BUDGET), APR_SUCCESS);
+    damage("state/journal", 0);
+    ck_assert_int_eq(fold_for(LONG_BUDGET), TUS_EDAMAGED);
+    ck_assert_int_eq(fold_for(LONG_BUDGET), APR_SUCCESS);
+    damage("state/clean", 0);
+    ck_assert_int_eq(fold_for(LONG_BUDGET), APR_INCOMPLETE);
+    ck_assert_int_eq(fold_for(LONG_BUDGET), APR_SUCCESS);
+    mark = scratch_get("state/clean");
+    boot = strchr(mark, '\n') + 1;
+    boot[0] = boot[0] == '0' ? '1' : '0';
+    scratch_put("state/clean", mark);
+    ck_assert_int_eq(fold_for(LONG_BUDGET), APR_INCOMPLETE);
+    ck_assert_int_eq(fold_for(LONG_BUDGET), APR_SUCCESS);
+    assert_indexed(0, 10);
+}
+END_TEST
+
+/* With its lines: only a scan finds what they spoke of. */
+START_TEST(test_damage_to_the_journal)
+{
+    fold();
+    create_many(0, 20);
+    damage("state/journal", _i);
+    ck_assert_int_eq(fold_for(LONG_BUDGET), TUS_EDAMAGED);
+    fold();
+    assert_indexed(0, 20);
+}
+END_TEST
+
+static int at_once(void *baton)
+{
+    (void)baton;
+    return 1;
+}
+
+/* It died, or was stopped, in the scan: the index is found whole, but that scan has to be done. */
+START_TEST(test_a_damaged_journal_is_not_forgotten)
+{
+    const tus_cancel_t cancel = { .cancelled = at_once };
+
+    fold();
+    create_many(0, 1500); /* so many that it looks whether to go on */
+    damage("state/journal", 1);
+    ck_assert_int_eq(tus_meta_dbm.fold(meta, settle, &place, 0, &cancel, unit_pool), APR_EINTR);
+    fold();
+    assert_indexed(0, 1500);
 }
 END_TEST
 
@@ -411,6 +488,10 @@ Suite *rebuild_suite(void)
     tcase_add_test(tcase, test_rebuild_in_slices);
     tcase_add_test(tcase, test_rebuild_meets_a_held_upload);
     tcase_add_loop_test(tcase, test_damage_in_a_rebuild, 0, 6);
+    tcase_add_loop_test(tcase, test_damage_to_the_list_of_a_rebuild, 0, 4);
+    tcase_add_test(tcase, test_what_a_fold_says);
+    tcase_add_loop_test(tcase, test_damage_to_the_journal, 0, 4);
+    tcase_add_test(tcase, test_a_damaged_journal_is_not_forgotten);
     tcase_add_test(tcase, test_rebuild_interrupted);
     tcase_add_test(tcase, test_what_the_scan_finds);
     tcase_add_test(tcase, test_index_of_what_is_gone_is_made_anew);

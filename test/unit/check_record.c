@@ -424,7 +424,6 @@ END_TEST
 /* ---- what is refused ----------------------------------------------------- */
 
 static const char *const damaged[] = {
-    "",
     " ",
     "null",
     "[]",
@@ -613,6 +612,23 @@ START_TEST(nul_bytes_are_refused)
 }
 END_TEST
 
+/* But nothing else is how a record looks that never reached the disk. */
+START_TEST(unwritten_record_is_told_apart)
+{
+    static const apr_size_t lengths[] = { 0, 1, 4095, 4096, 70000 };
+    tus_record_t *record = NULL;
+
+    for (int i = 0; i < COUNT(lengths); i++) {
+        char *zeros = apr_pcalloc(unit_pool, lengths[i] + 1);
+
+        ck_assert_int_eq(parse_bytes(&record, zeros, lengths[i]), TUS_EUNWRITTEN);
+        zeros[lengths[i]] = '{';
+        ck_assert_int_eq(parse_bytes(&record, zeros, lengths[i] + 1), TUS_EDAMAGED);
+    }
+    ck_assert_ptr_null(record);
+}
+END_TEST
+
 /* Cut off anywhere, and with any byte turned into others: an answer, never a crash. */
 START_TEST(every_damage_has_an_answer)
 {
@@ -636,7 +652,8 @@ START_TEST(every_damage_has_an_answer)
     for (at = 0; at < len; at++) {
         char *copy = exact_copy(json, at);
 
-        ck_assert_int_eq(tus_record_parse(&record, copy, at, p), TUS_EDAMAGED);
+        ck_assert_int_eq(tus_record_parse(&record, copy, at, p),
+                         at ? TUS_EDAMAGED : TUS_EUNWRITTEN);
         free(copy);
         copy = exact_copy(json, len);
         for (i = 0; i < COUNT(others); i++) {
@@ -738,6 +755,7 @@ Suite *record_suite(void)
     tcase_add_test(tcase, deep_nesting_is_refused);
     tcase_add_test(tcase, length_is_bounded);
     tcase_add_test(tcase, nul_bytes_are_refused);
+    tcase_add_test(tcase, unwritten_record_is_told_apart);
     tcase_add_test(tcase, every_damage_has_an_answer);
     return suite;
 }

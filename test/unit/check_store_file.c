@@ -445,17 +445,22 @@ START_TEST(data_replaced_by_a_file_is_not_found_at_the_fence)
 }
 END_TEST
 
-START_TEST(replaced_file_is_not_cut_back)
+START_TEST(replaced_file_is_left_alone)
 {
     tus_writer_t *writer;
+    apr_size_t done;
+    apr_off_t size;
+    apr_time_t modified;
 
     scratch_put("store/a", "text");
     writer = resume("a");
     ck_assert_int_eq(file->fence(writer), APR_SUCCESS);
     scratch_put("store/b", "other");
     ck_assert_int_eq(rename(scratch_path("store/b"), scratch_path("store/a")), 0);
-    put(writer, 4, "more");
-    ck_assert_int_eq(file->truncate(writer, 4), APR_SUCCESS);
+    ck_assert_int_eq(file->write(writer, 4, "more", 4, &done), APR_ENOENT);
+    ck_assert_uint_eq(done, 0);
+    ck_assert_int_eq(file->written(writer, &size, &modified), APR_ENOENT);
+    ck_assert_int_eq(file->truncate(writer, 2), APR_SUCCESS);
     ck_assert_int_eq(file->close(writer), APR_SUCCESS);
     ck_assert_str_eq(scratch_get("store/a"), "other");
 }
@@ -679,7 +684,7 @@ Suite *store_file_suite(void)
     tcase_add_loop_test(tcase, data_replaced_by_a_plant_is_refused_at_the_fence, 0, PLANT_COUNT);
     tcase_add_test(tcase, data_linked_elsewhere_is_refused_at_the_fence);
     tcase_add_test(tcase, data_replaced_by_a_file_is_not_found_at_the_fence);
-    tcase_add_test(tcase, replaced_file_is_not_cut_back);
+    tcase_add_test(tcase, replaced_file_is_left_alone);
     tcase_add_loop_test(tcase, planted_data_is_removed_itself, 0, PLANT_COUNT);
     tcase_add_test(tcase, planted_directory_on_the_way_is_refused);
 

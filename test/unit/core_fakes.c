@@ -878,6 +878,13 @@ static void event_expired(void *baton, tus_upload_t *upload)
     tell_module("expired", baton, upload);
 }
 
+static void event_lost(void *baton, const char *id)
+{
+    (void)baton;
+    ck_assert(tus_id_is_valid(id));
+    called("lost");
+}
+
 static const tus_events_t recording_events = {
     .pre_create = event_pre_create,
     .post_create = event_post_create,
@@ -887,6 +894,7 @@ static const tus_events_t recording_events = {
     .post_terminate = event_post_terminate,
     .expired = event_expired,
     .cut = event_cut,
+    .lost = event_lost,
 };
 
 /* ---- fixture ------------------------------------------------------------- */

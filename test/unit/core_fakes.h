@@ -13,7 +13,7 @@
  *   store   create locate confirm discard resume fence written write flush truncate concat
  *           close size remove
  *   events  pre-create post-create pre-finish post-finish pre-terminate post-terminate expired
- *           cut
+ *           cut lost
  *
  * A pre-* that fails rejects the upload or its termination; whoever fails otherwise fails with
  * the status that the test names.

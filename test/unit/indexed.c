@@ -109,7 +109,12 @@ apr_status_t fold_for(apr_interval_time_t budget)
 
 void fold(void)
 {
-    ck_assert_int_eq(fold_for(LONG_BUDGET), APR_SUCCESS);
+    apr_status_t rv;
+
+    do {
+        rv = fold_for(LONG_BUDGET);
+    } while (rv == TUS_EDAMAGED || APR_STATUS_IS_INCOMPLETE(rv));
+    ck_assert_int_eq(rv, APR_SUCCESS);
 }
 
 static apr_status_t keep_entry(void *baton, const tus_entry_t *entry)

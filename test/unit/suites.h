@@ -41,6 +41,7 @@
     SUITE(events) \
     SUITE(hold) \
     SUITE(chunk) \
+    SUITE(proof) \
     SUITE(join) \
     SUITE(expire)
 /* clang-format on */
