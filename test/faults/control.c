@@ -139,6 +139,13 @@ int meant_name(call_t *call, kind_e kind, int dir, const char *name)
 
 /* ---- what becomes of it -------------------------------------------------- */
 
+static void wait_for_disarm(void)
+{
+    while (__atomic_load_n(&shared->armed, __ATOMIC_SEQ_CST)) {
+        usleep(1000);
+    }
+}
+
 static void die(void)
 {
     for (;;) {
@@ -179,6 +186,9 @@ int begin(call_t *call, size_t *len)
         break;
     case ACTION_DIE_AFTER:
         call->dies = 1;
+        return 1;
+    case ACTION_WAIT:
+        wait_for_disarm();
         return 1;
     case ACTION_SHORT:
         if (number == shared->first && len && *len > 1) {

@@ -21,6 +21,7 @@ static off_t position(int fd)
 
 static ssize_t stored(call_t *call, ssize_t n)
 {
+    call->kind = KIND_WRITE; /* however it came */
     call->len = n > 0 ? (size_t)n : 0;
     end(call, n > 0);
     return n;
@@ -77,7 +78,7 @@ ssize_t copy_file_range(int in, off64_t *from, int fd, off64_t *offset, size_t l
 {
     call_t call;
 
-    if (!meant_fd(&call, KIND_WRITE, fd)) {
+    if (!meant_fd(&call, KIND_COPY, fd)) {
         return REAL(copy_file_range)(in, from, fd, offset, len, flags);
     }
     call.offset = offset ? *offset : position(fd);
@@ -125,16 +126,15 @@ static int share(int fd, const struct file_clone_range *range)
     call_t call;
     int rv;
 
-    if (!meant_fd(&call, KIND_WRITE, fd)) {
+    if (!meant_fd(&call, KIND_SHARE, fd)) {
         return REAL(ioctl)(fd, FICLONERANGE, range);
     }
     call.offset = (off_t)range->dest_offset;
-    call.len = (size_t)range->src_length;
     if (!begin(&call, NULL)) {
         return -1;
     }
     rv = REAL(ioctl)(fd, FICLONERANGE, range);
-    end(&call, rv == 0);
+    stored(&call, rv == 0 ? (ssize_t)range->src_length : -1);
     return rv;
 }
 

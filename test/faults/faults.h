@@ -29,7 +29,7 @@
 
 typedef enum kind_e {
     KIND_CREATE,   /* open() with O_CREAT; recorded only if it made the file */
-    KIND_WRITE,    /* write, pwrite, writev, copy_file_range, splice, FICLONERANGE */
+    KIND_WRITE,    /* write, pwrite, writev, splice */
     KIND_TRUNCATE, /* ftruncate, or open() with O_TRUNC */
     KIND_RENAME,
     KIND_UNLINK,
@@ -40,7 +40,9 @@ typedef enum kind_e {
     KIND_DATASYNC, /* fdatasync */
     KIND_SYNCALL,  /* syncfs */
     KIND_MODE,     /* fchmod */
-    KIND_LOCK      /* flock */
+    KIND_LOCK,     /* flock */
+    KIND_SHARE,    /* FICLONERANGE; recorded as a write */
+    KIND_COPY      /* copy_file_range; likewise */
 } kind_e;
 
 typedef enum action_e {
@@ -48,7 +50,8 @@ typedef enum action_e {
     ACTION_FAIL,
     ACTION_SHORT, /* a write stores half; further ones fail */
     ACTION_DIE_BEFORE,
-    ACTION_DIE_AFTER
+    ACTION_DIE_AFTER,
+    ACTION_WAIT /* it is made once nothing is armed any more */
 } action_e;
 
 /** Who makes a call: a thread that ever took fold.lock is the sweep's. */

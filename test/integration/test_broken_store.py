@@ -6,7 +6,7 @@ import stat
 import pytest
 
 from testenv.httpd import endpoint
-from testenv.store import Store
+from testenv.store import Store, upload_id
 from testenv.tus import Tus, assert_error
 from testenv.util import AS_ROOT, give_to_user, pattern, run_user
 
@@ -213,15 +213,19 @@ def test_a_state_directory_of_somebody_else(httpd):
 
 # -- full ------------------------------------------------------------------------------------------
 
-@pytest.fixture
-def tiny(full_disk, httpd):
+def on_tiny_disk(full_disk, httpd, *lines):
     """An endpoint whose store is a disk of 2 MiB of its own."""
     server = httpd(prefix=full_disk.command)
-    server.start(endpoint('Location /files', full_disk.path))
+    server.start(endpoint('Location /files', full_disk.path, *lines))
     full_disk.attach(server)
     tus = Tus(server, store=Store(full_disk.inside))
     tus.disk = full_disk
     return tus
+
+
+@pytest.fixture
+def tiny(full_disk, httpd):
+    return on_tiny_disk(full_disk, httpd)
 
 
 def test_a_patch_fills_the_disk(tiny):
@@ -260,23 +264,37 @@ def test_a_creation_on_a_full_disk(tiny):
     assert tiny.upload(b'hello')
 
 
-def test_a_full_disk_at_the_finish(tiny):
+@pytest.mark.parametrize('sync', ['none', 'finish', 'always'])
+def test_a_full_disk_at_the_finish(full_disk, httpd, sync):
     """All bytes are there but the record cannot be written: no answer calls that finished."""
-    url = tiny.new(10, b'hello', [('Upload-Metadata', 'k' * 6000)])
+    tiny = on_tiny_disk(full_disk, httpd, f'TusSync {sync}')
+    url = tiny.new(10, b'hello')
     tiny.disk.fill()
-    tiny.server.allow_log(r'\[tus:error\].*No space left')
-    answer = tiny.patch(url, 5, b'world')
-    if answer.status != 204:
-        assert answer.status in (500, 502, 503, 507), answer
-        head = tiny.head(url)
-        assert head.status >= 500 or head.get('Upload-Offset') != head.get('Upload-Length')
-    tiny.disk.make_room()
-    head = tiny.head(url)
-    if head.get('Upload-Offset') != '10':
-        assert tiny.append(url, int(head.get('Upload-Offset')),
-                           b'helloworld'[int(head.get('Upload-Offset')):]) == 10
-    assert tiny.store.finished(url)
+    tiny.server.expect_log(r'\[tus:error\].*No space left.*cannot write the record')
+    assert_error(tiny.patch(url, 5, b'world'), 507, 'ERR_INSUFFICIENT_STORAGE')
     assert tiny.store.data(url) == b'helloworld'
+    assert not tiny.store.finished(url)
+    head = tiny.head(url)
+    assert head.status == 507
+    assert head.get('Upload-Offset') is None
+    tiny.disk.make_room()
+    assert tiny.offset(url) == 10
+    assert tiny.store.finished(url)
+    assert tiny.store.files() == {upload_id(url), upload_id(url) + '.info'}
+
+
+def test_a_length_that_cannot_be_written_down(tiny):
+    url = tiny.new(None, b'hello', [('Upload-Defer-Length', 1)])
+    tiny.disk.fill()
+    tiny.server.expect_log(r'\[tus:error\].*No space left.*cannot write the record')
+    assert_error(tiny.patch(url, 5, b'wo', [('Upload-Length', 10)]), 507,
+                 'ERR_INSUFFICIENT_STORAGE')
+    head = tiny.head(url)
+    assert (head.get('Upload-Offset'), head.get('Upload-Defer-Length')) == ('7', '1')
+    tiny.disk.make_room()
+    assert tiny.append(url, 7, b'rld', headers=[('Upload-Length', 10)]) == 10
+    assert tiny.store.data(url) == b'helloworld'
+    assert tiny.store.finished(url)
 
 
 def test_reading_goes_on_when_the_disk_is_full(tiny):
@@ -286,3 +304,59 @@ def test_reading_goes_on_when_the_disk_is_full(tiny):
     assert tiny.get(url).body == b'hello'
     assert tiny.offset(half) == 5
     assert tiny.delete(half).status == 204
+
+
+# -- a full TusStateDir ----------------------------------------------------------------------------
+
+@pytest.fixture
+def stateless(full_disk, httpd):
+    """An endpoint whose TusStateDir, never used before, is on a disk of 2 MiB of its own."""
+    server = httpd(prefix=full_disk.command)
+    server.state_dir = full_disk.path / 'state'
+    server.settled = False
+    store = server.make_store()
+    server.start(endpoint('Location /files', store))
+    full_disk.attach(server)
+    server.allow_log(r'\[tus:error\].*No space left')
+    tus = Tus(server, store=store)
+    tus.disk = full_disk
+    tus.state = full_disk.inside / 'state'
+    return tus
+
+
+def test_the_first_use_with_a_full_state_directory(stateless):
+    stateless.disk.fill()
+    for _ in range(3):
+        assert_error(stateless.create(5, b'hello'), 507, 'ERR_INSUFFICIENT_STORAGE')
+    assert not stateless.store.files()
+    assert not os.listdir(stateless.state), 'nothing is left of what could not be made'
+    stateless.disk.make_room()
+    url = stateless.upload(b'hello')
+    assert stateless.store.data(url) == b'hello'
+
+
+def test_a_state_directory_that_got_full(stateless):
+    """What has to be noted first is refused, and changes nothing; the rest goes on."""
+    finished = stateless.upload(b'hello')
+    half = stateless.new(10, b'hello')
+    stateless.disk.fill()
+    for _ in range(500):    # there is room in the last page of the journal
+        known = stateless.store.files()
+        answer = stateless.create(5)
+        if answer.status != 201:
+            break
+    assert_error(answer, 507, 'ERR_INSUFFICIENT_STORAGE')
+    assert stateless.store.files() == known
+    assert stateless.get(finished).body == b'hello'
+    assert stateless.offset(half) == 5
+    assert stateless.append(half, 5, b'wo') == 7, 'bytes in the middle are noted nowhere'
+    assert_error(stateless.patch(half, 7, b'rld'), 507, 'ERR_INSUFFICIENT_STORAGE')
+    assert stateless.offset(half) == 7
+    assert_error(stateless.delete(finished), 507, 'ERR_INSUFFICIENT_STORAGE')
+    assert stateless.get(finished).body == b'hello'
+    stateless.disk.make_room()
+    assert stateless.append(half, 7, b'rld') == 10
+    assert stateless.store.data(half) == b'helloworld'
+    assert stateless.store.finished(half)
+    assert stateless.delete(finished).status == 204
+    assert stateless.upload(b'hello')

@@ -216,6 +216,7 @@ def test_under_a_running_patch(tus, intact, protocol, damage):
     with way.hold(url, 0, 20_000, stretch(0, 10_000)) as patch:
         damage(tus.store.data_path(url))
         patch.send(stretch(10_000, 20_000))
+        patch.end()
         answer = patch.response()
     assert answer.status in (204, 404, 410, 409, 500, 503), answer
     for again in (lambda: tus.head(url), lambda: tus.patch(url, 0, b'x'), lambda: tus.get(url),

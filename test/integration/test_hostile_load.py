@@ -4,6 +4,7 @@ TUS_REQUESTS=100000 makes test_nothing_grows as long as one likes.
 """
 import os
 import random
+import re
 import resource
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from testenv.checksum import with_checksum
-from testenv.httpd import SANITIZED, endpoint, resident
+from testenv.httpd import SANITIZED, connections, endpoint, resident
 from testenv.relay import ink
 from testenv.stream import assert_stretch, stretch
 from testenv.tus import OCTETS, Tus, assert_error, patch_fields, roundtrip
@@ -25,6 +26,7 @@ REQUESTS = int(os.environ.get('TUS_REQUESTS', '2000'))
 STALLED = 1000
 MANY_THREADS = ('StartServers 8\nServerLimit 20\nThreadsPerChild 64\nMinSpareThreads 16\n'
                 'MaxSpareThreads 1280\nMaxRequestWorkers 1280')
+MANY_PROCESSES = 'StartServers 24\nMinSpareServers 8\nMaxSpareServers 40\nMaxRequestWorkers 40'
 ONE_CHILD = ('StartServers 1\nServerLimit 1\nThreadsPerChild 32\nMinSpareThreads 1\n'
              'MaxSpareThreads 32\nMaxRequestWorkers 32')
 
@@ -53,7 +55,28 @@ def child_of(tus):
 
 
 def open_files(pid):
-    return len(os.listdir(f'/proc/{pid}/fd'))
+    """What its descriptors lead to; the index is open for a moment now and then."""
+    paths = []
+    for entry in os.scandir(f'/proc/{pid}/fd'):
+        try:
+            paths.append(re.sub(r':\[\d+\]', '', os.readlink(entry.path)))
+        except FileNotFoundError:
+            pass
+    return sorted(path for path in paths if '/state/' not in path)
+
+
+def settled_files(tus, pid):
+    """The same while nobody is connected."""
+    wait_until(lambda: not connections(tus.server.port), 'the connections to be closed', 60)
+    return open_files(pid)
+
+
+def assert_files(tus, pid, files):
+    """They are exactly those."""
+    try:
+        wait_until(lambda: settled_files(tus, pid) == files, 'the descriptors', 60)
+    except AssertionError:
+        assert settled_files(tus, pid) == files
 
 
 # -- many ------------------------------------------------------------------------------------------
@@ -111,10 +134,18 @@ def test_slow_bodies(httpd):
         assert_stretch(tus.store.data_path(url), offset)
 
 
+@pytest.fixture(scope='module')
+def processes(shared_httpd):
+    """Twenty connections are in twenty processes."""
+    return started(shared_httpd(mpm='prefork', mpm_settings=MANY_PROCESSES), 'TusLockTimeout 20s')
+
+
 @pytest.mark.parametrize('size', [1, 70_000, 2 << 20])
-def test_twenty_patches_at_one_offset(tus, size):
+@pytest.mark.parametrize('where', ['tus', 'processes'])
+def test_twenty_patches_at_one_offset(request, where, size):
     """Of what they send, that of one is stored; who was told 204 is that one."""
-    for number in range(6):
+    tus = request.getfixturevalue(where)
+    for _ in range(6):
         url = tus.new(size)
         begin = threading.Barrier(20)
 
@@ -214,7 +245,7 @@ class Vandal:
 
 def test_connects_and_resets_at_random(tus):
     child = child_of(tus)
-    before = open_files(child)
+    before = settled_files(tus, child)
     vandals = [Vandal(tus, seed) for seed in range(8)]
     threads = [threading.Thread(target=vandal.run, args=[100]) for vandal in vandals]
     for thread in threads:
@@ -227,7 +258,7 @@ def test_connects_and_resets_at_random(tus):
         assert_stretch(tus.store.data_path(vandal.url), tus.offset(vandal.url))
         assert not tus.store.is_held(vandal.url)
     assert tus.server.children() == [child], 'no child died'
-    wait_until(lambda: open_files(child) <= before + 2, 'the descriptors to be closed', 60)
+    assert_files(tus, child, before)
     roundtrip(tus)
 
 
@@ -276,23 +307,27 @@ class Worker:
             assert holder.response().status == 503
 
 
+def work(tus, number):
+    """So many requests; how much memory the child had at most meanwhile."""
+    child = child_of(tus)
+    worker = Worker(tus)
+    highest = 0
+    while worker.requests < number:
+        worker.work()
+        highest = max(highest, resident(child))
+    worker.conn.close()
+    return highest
+
+
 def test_nothing_grows(tus):
     """A child is as big after thousands of requests as after hundreds."""
     child = child_of(tus)
-    worker = Worker(tus)
-    while worker.requests < REQUESTS / 5:
-        worker.work()
-    files, size = open_files(child), resident(child)
-    highest = size
-    while worker.requests < REQUESTS:
-        worker.work()
-        if worker.requests % 500 < 20:
-            highest = max(highest, resident(child))
-    worker.conn.close()
+    work(tus, REQUESTS // 5)
+    files, size = settled_files(tus, child), resident(child)
+    highest = work(tus, REQUESTS)
     grown = resident(child) - size
-    print(f'{worker.requests} requests: {grown >> 10} KiB more, at most '
-          f'{(highest - size) >> 10} KiB; '
-          f'{open_files(child)} descriptors, {files} before')
+    print(f'{REQUESTS} requests: {grown >> 10} KiB more, at most {(highest - size) >> 10} KiB; '
+          f'{len(settled_files(tus, child))} descriptors, {len(files)} before')
     assert child_of(tus) == child
-    wait_until(lambda: open_files(child) <= files, 'the descriptors to be closed', 60)
+    assert_files(tus, child, files)
     assert SANITIZED or grown < 2 << 20

@@ -33,8 +33,9 @@ KEPT = ('unverified', 'links', 'synced', 'info')
 class Session:
     """Requests in a store of their own, and after which call each was answered what."""
 
-    def __init__(self, tus, faults):
+    def __init__(self, tus, lax, faults):
         self.tus = tus
+        self.lax = lax      # another endpoint on the store, with TusSync finish
         self.faults = faults
         self.before = faults.log.stat().st_size
         self.promises = []  # (calls made by then, id, bytes, offset, finished)
@@ -98,7 +99,23 @@ def concatenated_later(session):
     session.acknowledge(final, len(DATA))
 
 
-SESSIONS = (whole, pieces, deferred, checksummed, concatenated, concatenated_later)
+def created_elsewhere(session):
+    made = session.lax.new(len(DATA), DATA[:CUT[1]])
+    url = session.tus.base + upload_id(made)
+    session.append(url, CUT[1], CUT[2])
+    session.append(url, CUT[2], CUT[3])
+
+
+def declared_elsewhere(session):
+    """The record that is written then is to last as long as the bytes that were acknowledged."""
+    url = session.new(CUT[1], [('Upload-Defer-Length', 1)], length=None)
+    session.lax.append(session.lax.base + upload_id(url), CUT[1], DATA[CUT[1]:CUT[2]],
+                       headers=[('Upload-Length', len(DATA))])
+    session.append(url, CUT[2], CUT[3])
+
+
+SESSIONS = (whole, pieces, deferred, checksummed, concatenated, concatenated_later,
+            created_elsewhere, declared_elsewhere)
 
 
 @pytest.fixture(scope='module')
@@ -111,6 +128,7 @@ def faults_and_server(shared_httpd):
         for session in SESSIONS:
             store = server.make_store(f'{session.__name__}-{sync}')
             sections += endpoint(f'Location /{store.path.name}', store, f'TusSync {sync}')
+            sections += endpoint(f'Location /lax/{store.path.name}', store)
     server.start(sections)
     faults.watch(server.root / 'stores', server.state_dir)
     faults.record()
@@ -121,7 +139,8 @@ def record(faults_and_server, run, sync):
     """The session, its calls, and the store's directory in TusStateDir."""
     faults, server = faults_and_server
     store = server.root / 'stores' / f'{run.__name__}-{sync}'
-    session = Session(Tus(server, f'/{store.name}/', Store(store)), faults)
+    session = Session(Tus(server, f'/{store.name}/', Store(store)),
+                      Tus(server, f'/lax/{store.name}/', Store(store)), faults)
     known = set(os.listdir(server.state_dir)) if server.state_dir.exists() else set()
     run(session)
     calls = faults.recorded(session.before)
@@ -132,12 +151,15 @@ def record(faults_and_server, run, sync):
 
 def judge(sync, answer, stored, data, offset, finished):
     """What is wrong with an upload of which this was acknowledged, or None."""
-    if answer['status'] != 200:
+    status = answer['status']
+    if status not in (200, 404):
+        return f'{status} {answer["why"]}'
+    if status == 404:
         bound = finished or (offset is not None and sync == 'always')
-        return f'{answer["status"]} {answer["why"]}' if bound else None
-    if finished and (answer['offset'] != len(data) or stored != data):
+        return 'it is gone' if bound else None
+    if answer['finished'] and (answer['offset'] != len(data) or stored != data):
         return 'finished, and not exact'
-    if not answer['finished'] and stored[:answer['offset']] != data[:answer['offset']]:
+    if stored[:answer['offset']] != data[:answer['offset']]:
         return f'bytes that were never received count: offset {answer["offset"]}'
     if finished and not answer['finished']:
         return f'finished, and now at {answer["offset"]}'

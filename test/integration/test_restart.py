@@ -4,17 +4,22 @@ import re
 import shutil
 import signal
 import subprocess
+import tempfile
 import threading
+from pathlib import Path
 
 import pytest
 
+from testenv.curl import CurlPatch
 from testenv.httpd import HERE, MODULE, MPM_SETTINGS, MPMS, alive, endpoint
 from testenv.http import Disconnected
+from testenv.mounts import with_mount
 from testenv.relay import Relay
 from testenv.store import Store
 from testenv.stream import assert_stretch, stretch
+from testenv.transport import CONFIG, PROTOCOLS, Transport
 from testenv.tus import Tus, assert_error
-from testenv.util import wait_until
+from testenv.util import give_to_user, wait_until
 
 pytestmark = pytest.mark.reliability
 
@@ -107,6 +112,34 @@ def test_writers_of_two_generations(tus):
     statuses = [leg.status() for leg in relay.legs[:-1]]
     assert set(statuses) <= {503, None}, statuses
     relay.finish(tus)
+
+
+@pytest.mark.parametrize('mpm, protocol', [
+    (mpm, protocol) for mpm in MPMS for protocol in PROTOCOLS
+    if not (mpm == 'prefork' and protocol.startswith('h2'))])
+def test_graceful_over_each_protocol(httpd, mpm, protocol):
+    """The upload ends, or is interrupted by an answer that says so."""
+    server = httpd(mpm=mpm, modules=['http2'], tls=True)
+    server.allow_log('AH10034')     # mod_http2 does not work under prefork, and says so
+    store = server.make_store()
+    server.start(CONFIG + endpoint('Location /files', store) + server.tls_vhost())
+    tus = Tus(server, store=store)
+    url = tus.new(20_000)
+    way = Transport(tus, protocol)
+    # Python's h2 takes no answer of a stream that was there before GOAWAY; curl does.
+    with (CurlPatch(way.origin + url, 0, way.option) if way.is_h2
+          else way.open_patch(url, 0, 20_000)) as patch:
+        patch.send(stretch(0, 5000))
+        wait_until(lambda: store.size(url) == 5000, 'the first bytes')
+        server.graceful()
+        try:
+            patch.send(stretch(5000, 20_000))
+        except OSError:
+            pass
+        answer = patch.response()
+    assert answer.status in (204, 503), answer
+    offset = kept(tus, url)
+    assert offset == 20_000 if answer.status == 204 else offset >= 5000
 
 
 def test_graceful_stop(tus):
@@ -217,7 +250,6 @@ class Upgradable:
         new.rename(self.module)
 
 
-@pytest.mark.parametrize('mpm', [mpm for mpm in MPMS if mpm != 'worker'])
 def test_an_upgrade_with_another_lock_table(httpd, mpm, other_layout):
     """The older holder cannot be asked then, but neither can anybody write beside it."""
     upgradable = Upgradable(httpd(mpm=mpm, tus=False))
@@ -289,11 +321,13 @@ def test_children_whose_parent_was_killed(httpd, mpm):
 
 
 def test_a_twin_on_the_same_store(httpd):
-    """Two servers of other MPMs, each with its own state and table, under load."""
+    """Two servers of other MPMs, each with its own state, table and path to it, under load."""
     servers = httpd(mpm='event'), httpd(mpm='prefork')
     store = servers[0].make_store()
-    one, two = (Tus(server.start('TusLockTimeout 200ms\n' + endpoint('Location /files', store)),
-                    store=store) for server in servers)
+    link = servers[1].root / 'link'
+    link.symlink_to(store.path)
+    one, two = (Tus(server.start('TusLockTimeout 200ms\n' + endpoint('Location /files', path)),
+                    store=store) for server, path in zip(servers, (store, link)))
     relay = Relay(one)
     relay.run(one)
     for tus in (two, one, two):
@@ -306,9 +340,19 @@ def test_a_twin_on_the_same_store(httpd):
 
 # -- one server, several ways to the store ---------------------------------------------------------
 
-def test_several_paths_to_one_store(httpd):
-    """Two endpoints, one through a symbolic link, and an .htaccess: they take over in turn."""
-    server = httpd()
+def take_turns(ways):
+    """Each way takes over from the one before, and the bytes show that they never overlapped."""
+    relay = Relay(ways[0])
+    for way in (*ways, *reversed(ways)):
+        relay.run(way)
+    statuses = [leg.status() for leg in relay.legs[:-1]]
+    assert set(statuses) <= {503, None}, statuses
+    relay.finish(ways[0])
+
+
+def test_several_paths_to_one_store(httpd, mpm):
+    """Two endpoints, one through a symbolic link, and an .htaccess."""
+    server = httpd(mpm=mpm)
     directory = server.make_dir(server.htdocs / 'up')
     store = Store(server.make_dir(directory / 'store'))
     store.path.chmod(0o770)
@@ -319,10 +363,22 @@ def test_several_paths_to_one_store(httpd):
                  + endpoint('Location /plain', store)
                  + endpoint('Location /dotted', f'{directory}/../up/./store/')
                  + endpoint('Location /linked', link / 'store'))
-    ways = [Tus(server, f'/{base}/', store) for base in ('plain', 'dotted', 'linked', 'up')]
-    relay = Relay(ways[0])
-    for way in (*ways, *reversed(ways)):
-        relay.run(way)
-    statuses = [leg.status() for leg in relay.legs[:-1]]
-    assert set(statuses) <= {503, None}, statuses
-    relay.finish(ways[0])
+    take_turns([Tus(server, f'/{base}/', store) for base in ('plain', 'dotted', 'linked', 'up')])
+
+
+def test_a_store_that_is_mounted_twice(httpd):
+    directories = [Path(tempfile.mkdtemp(prefix='mod_tus-bind-')) for _ in range(2)]
+    try:
+        for directory in directories:
+            directory.chmod(0o755)
+        source = Store(directories[0] / 'files')
+        source.path.mkdir(mode=0o770)
+        give_to_user(source.path)
+        server = httpd(prefix=with_mount('mount --bind {} {}'.format(*directories)))
+        server.start(endpoint('Location /plain', source)
+                     + endpoint('Location /bound', directories[1] / 'files'))
+        take_turns([Tus(server, f'/{base}/', source) for base in ('plain', 'bound')])
+        server.stop()
+    finally:
+        for directory in directories:
+            shutil.rmtree(directory)

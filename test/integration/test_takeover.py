@@ -4,16 +4,14 @@ import threading
 import pytest
 
 from testenv.httpd import endpoint
-from testenv.modules import load
 from testenv.stream import assert_stretch, stretch
-from testenv.transport import CONFIG, PROTOCOLS, Pump, Transport
-from testenv.tus import Tus, assert_error, metadata, patch_fields
+from testenv.transport import CONFIG, PROTOCOLS, OneConnection, Pump, Transport
+from testenv.tus import Tus, assert_error
 from testenv.util import wait_until
 
 pytestmark = pytest.mark.reliability
 
 LENGTH = 1 << 40
-VERSION = ('Tus-Resumable', '1.0.0')
 
 # No timeout ends an older request before a newer one does.
 PATIENT = CONFIG + 'RequestReadTimeout body=0\nTimeout 120\nTusLockTimeout 6s\n'
@@ -72,18 +70,13 @@ class Fast(Stalled):
     """It sends as fast as it can."""
 
     def __init__(self, old, url):
-        self.old, self.url = old, url
         self.patch = old.open_patch(url, 0, LENGTH)
         self.pump = Pump(self.patch)
         wait_until(lambda: old.store.size(url) > 1 << 20, 'the first MiB')
 
     def answer(self):
-        if not self.old.is_h2:
-            self.pump.stop()    # a TLS socket has room for one thread of Python's
-            return self.patch.response()
-        # curl 7.88 loses an answer that comes while it sends: see testenv/curl.py
-        self.old.tus.server.wait_access(rf'"PATCH {self.url} HTTP/2.0" 503 ')
-        return None
+        self.pump.stop()    # a TLS socket has room for one thread of Python's
+        return self.patch.response()
 
     def close(self):
         super().close()
@@ -164,6 +157,28 @@ def test_across_processes(processes, state, older, newer):
         take_over(processes, new, lambda url: state(old, url), name)
 
 
+@pytest.mark.parametrize('mpm_of', ['processes', 'threads'])
+@pytest.mark.parametrize('protocol', ['h2c', 'h2'])
+@pytest.mark.parametrize('state', [Stalled, Fast])
+def test_two_streams_of_one_connection(request, mpm_of, state, protocol):
+    tus = request.getfixturevalue(mpm_of)
+    with OneConnection(tus, protocol) as one:
+        for name in NAMES[state]:
+            take_over(tus, one, lambda url: state(one, url), name)
+
+
+@pytest.mark.parametrize('protocol', ['h2c', 'h2'])
+def test_a_stream_that_its_client_gave_up(threads, protocol):
+    """RST_STREAM, as from a browser's abort(): the next stream goes on."""
+    url = threads.new(10)
+    with OneConnection(threads, protocol) as one:
+        with one.hold(url, 0, 10, b'hello'):
+            pass
+        assert one.head(url).get('Upload-Offset') == '5'
+        assert one.patch(url, 5, b'world').status == 204
+        assert one.request('GET', url).body == b'helloworld'
+
+
 @pytest.mark.parametrize('newer', PROTOCOLS)
 @pytest.mark.parametrize('older', PROTOCOLS)
 def test_across_threads(threads, older, newer):
@@ -180,7 +195,7 @@ def test_a_stream_flows(threads, protocol):
         wait_until(lambda: threads.store.size(url) > 96 << 20, '96 MiB')
         offset = threads.offset(url)
         assert_stretch(threads.store.data_path(url), offset)
-        patch.process.kill()
+        assert patch.response().status == 503
         pump.stop()
     threads.delete(url)
 
@@ -215,145 +230,6 @@ def test_a_chunked_body_goes_on_if_nobody_asks(processes):
     assert (answer.status, answer.get('Upload-Offset')) == (204, '5000')
     held.close()
     assert processes.store.finished(url)
-
-
-# -- who is refused interrupts nobody --------------------------------------------------------------
-
-@pytest.fixture(scope='module')
-def strict(shared_httpd):
-    """One store, and endpoints that refuse in their own ways."""
-    server = shared_httpd(modules=['http2'], tls=True)
-    store = server.make_store()
-    server.start(
-        load('tus_observer') + PATIENT + endpoint('Location /files', store, 'TusCORS On')
-        + endpoint('Location /auth', store, 'AuthType Basic', 'AuthName x',
-                   'AuthUserFile /dev/null', 'Require valid-user')
-        + endpoint('Location /denied', store, 'Require all denied')
-        + endpoint('Location /limited', store, 'LimitRequestBody 3')
-        + endpoint('Location /small', store, 'TusMaxSize 7')
-        + endpoint('Location /keep', store, 'TusExtensions -termination')
-        + endpoint('Location /origin', store, 'TusCORS On',
-                   'TusCORSAllowOrigin "https://example\\.org"')
-        + server.tls_vhost())
-    return Tus(server, store=store)
-
-
-def octets(offset=5, *fields):
-    return [*patch_fields(offset), *fields]
-
-
-def without(name):
-    return [field for field in octets() if field[0] != name]
-
-
-SHA1 = 'sha1 qvTGHdzF6KLavt4PO0gs2a6pQ00='      # of "hello"
-
-# name: (status, method, base, fields, body)
-REFUSED = {
-    '401': (401, 'PATCH', 'auth', octets(), b'world'),
-    '401 HEAD': (401, 'HEAD', 'auth', [VERSION], None),
-    '401 DELETE': (401, 'DELETE', 'auth', [VERSION], None),
-    '403': (403, 'PATCH', 'denied', octets(), b'world'),
-    '403 HEAD': (403, 'HEAD', 'denied', [VERSION], None),
-    '403 DELETE': (403, 'DELETE', 'denied', [VERSION], None),
-    '403 origin': (403, 'PATCH', 'origin', octets(5, ('Origin', 'https://example.com')), b'world'),
-    '403 origin, HEAD': (403, 'HEAD', 'origin', [VERSION, ('Origin', 'https://example.com')], None),
-    '404 below it': (404, 'PATCH', 'files', octets(), b'world'),
-    '405': (405, 'PUT', 'files', octets(), b'world'),
-    '405 POST': (405, 'POST', 'files', [VERSION, ('Upload-Length', '5')], b''),
-    '405 DELETE': (405, 'DELETE', 'keep', [VERSION], None),
-    '409 less': (409, 'PATCH', 'files', octets(4), b'world'),
-    '409 more': (409, 'PATCH', 'files', octets(6), b'world'),
-    '409 nothing': (409, 'PATCH', 'files', octets(6), b''),
-    '412': (412, 'PATCH', 'files', without('Tus-Resumable'), b'world'),
-    '412 HEAD': (412, 'HEAD', 'files', [('Tus-Resumable', '0.2.2')], None),
-    '412 DELETE': (412, 'DELETE', 'files', [], None),
-    '413 upload': (413, 'PATCH', 'files', octets(), b'world!'),
-    '413 request': (413, 'PATCH', 'limited', octets(), b'world'),
-    '415 none': (415, 'PATCH', 'files', without('Content-Type'), b'world'),
-    '415 other': (415, 'PATCH', 'files', without('Content-Type') + [('Content-Type', 'text/plain')],
-                  b'world'),
-    '400 no offset': (400, 'PATCH', 'files', without('Upload-Offset'), b'world'),
-    '400 offset': (400, 'PATCH', 'files', octets(-5), b'world'),
-    '400 checksum': (400, 'PATCH', 'files', octets(5, ('Upload-Checksum', 'sha1')), b'world'),
-    '400 checksum length': (400, 'PATCH', 'files', octets(5, ('Upload-Checksum', 'sha1 YQ==')),
-                            b'world'),
-    '400 algorithm': (400, 'PATCH', 'files', octets(5, ('Upload-Checksum', 'sha0 YQ==')), b'world'),
-    '400 two checksums': (400, 'PATCH', 'files', octets(5, ('Upload-Checksum', SHA1),
-                                                        ('Trailer', 'Upload-Checksum')), b'world'),
-    '400 length': (400, 'PATCH', 'files', octets(5, ('Upload-Length', 'x')), b'world'),
-    '400 another length': (400, 'PATCH', 'files', octets(5, ('Upload-Length', '11')), b'world'),
-    '413 length': (413, 'PATCH', 'small', octets(5, ('Upload-Length', '10')), b'world'),
-}
-
-
-def refuse(tus, url, newer, refusal):
-    status, method, base, fields, body = REFUSED[refusal]
-    tus.server.allow_log('AH01630')     # client denied by server configuration
-    target = url.replace('/files/', f'/{base}/') + ('/x' if 'below' in refusal else '')
-    if newer == 'h1':
-        answer = tus.request(method, target, fields, body)
-    else:
-        answer = Transport(tus, newer).request(method, target, fields, body)
-    assert answer.status == status, answer
-
-
-@pytest.mark.parametrize('refusal', REFUSED)
-def test_a_refused_request_interrupts_nobody(strict, refusal):
-    for deferred in (False, True):
-        if deferred and refusal in ('413 upload', '400 another length'):
-            continue    # with that length unknown it is no mistake
-        url = (strict.new(headers=[('Upload-Defer-Length', '1')]) if deferred else strict.new(10))
-        with strict.hold(url, 0, 10, b'hello') as holder:
-            refuse(strict, url, 'h1', refusal)
-            answer = holder.finish(b'world')
-            assert (answer.status, answer.get('Upload-Offset')) == (204, '10')
-        assert strict.store.data(url) == b'helloworld'
-
-
-@pytest.mark.parametrize('older', PROTOCOLS)
-def test_nor_over_other_protocols(strict, older):
-    """Refusals that need no body: those of HTTP/2 and its clients are then the same."""
-    old = Transport(strict, older)
-    for newer in PROTOCOLS:
-        url = strict.new(10)
-        with old.hold(url, 0, 10, b'hello') as holder:
-            for refusal in ('401 HEAD', '403 DELETE', '412 HEAD', '412 DELETE', '405 DELETE'):
-                refuse(strict, url, newer, refusal)
-            holder.send(b'world')
-            assert holder.response().status == 204
-        assert strict.store.data(url) == b'helloworld'
-
-
-def test_a_rejected_termination_interrupts_nobody(strict):
-    url = strict.new(10, headers=[('Upload-Metadata', metadata(refuse='pre_terminate'))])
-    with strict.hold(url, 0, 10, b'hello') as holder:
-        assert_error(strict.delete(url), 400, 'ERR_UPLOAD_TERMINATION_REJECTED')
-        assert holder.finish(b'world').status == 204
-    assert strict.store.data(url) == b'helloworld'
-
-
-def test_a_length_that_is_too_short_interrupts_nobody(strict):
-    """The length of an upload may be declared, but not below what is there."""
-    url = strict.new(headers=[('Upload-Defer-Length', '1')])
-    with strict.hold(url, 0, 10, b'hello') as holder:
-        for length, body in (('4', b''), ('4', b'world'), ('7', b'world')):
-            answer = strict.patch(url, 5, body, [('Upload-Length', length)])
-            assert answer.status in (400, 413), answer
-        assert holder.finish(b'world').status == 204
-    assert strict.store.data(url) == b'helloworld'
-
-
-def test_a_final_interrupts_none_of_its_parts(strict):
-    part, other = strict.partial(10), strict.partial(5, b'hello')
-    with strict.hold(part, 0, 10, b'hello') as holder:
-        final = strict.final([part, other])
-        head = strict.head(final)
-        assert (head.status, head.get('Upload-Offset')) == (200, None)
-        assert_error(strict.patch(final, 0, b'x'), 403, 'ERR_MODIFY_FINAL')
-        assert strict.concat([part, '/files/' + '0' * 32]).status in (400, 404)
-        assert holder.finish(b'world').status == 204
-    assert strict.get(final).body == b'helloworldhello'
 
 
 # -- GET -------------------------------------------------------------------------------------------

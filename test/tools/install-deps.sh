@@ -51,6 +51,7 @@ list_missing() {
     need php-fpm has_php_fpm
     need procps has ps
     need prometheus has promtool
+    need python3-h2 has_python h2
     need python3-pytest has_python pytest
 }
 

@@ -119,7 +119,8 @@ class Tally:
         def odd():
             files = self.tus.store.files()
             uploads = {name.removesuffix('.info') for name in files if not name.startswith('.')}
-            return sorted(uid for uid in uploads if not {uid, uid + '.info'} <= files)
+            return sorted({name for name in files if name.startswith('.')}
+                          | {uid for uid in uploads if not {uid, uid + '.info'} <= files})
         try:
             wait_until(lambda: not odd(), 'the sweep', 15)
         except AssertionError:

@@ -17,14 +17,19 @@ from .util import program
 SOURCE = Path(__file__).resolve().parents[2] / 'faults'
 
 KINDS = ('create', 'write', 'truncate', 'rename', 'unlink', 'mkdir', 'link', 'symlink', 'sync',
-         'datasync', 'syncall', 'mode', 'lock')
-NONE, FAIL, SHORT, DIE_BEFORE, DIE_AFTER = range(5)
+         'datasync', 'syncall', 'mode', 'lock', 'share', 'copy')
+NONE, FAIL, SHORT, DIE_BEFORE, DIE_AFTER, WAIT = range(6)
 REQUEST, SWEEP = 1, 2
 EVER = 2**32 - 1
 
 # What fails for want of room, and what else can go wrong with a disk.
-ROOM = ('create', 'write', 'mkdir', 'link', 'symlink', 'rename', 'sync', 'datasync', 'syncall')
+ROOM = ('create', 'write', 'mkdir', 'link', 'symlink', 'rename', 'sync', 'datasync', 'syncall',
+        'share', 'copy')
 ALL = tuple(kind for kind in KINDS if kind != 'lock')
+
+# Of a server whose children die often: they are replaced once a second, more each time.
+MANY_CHILDREN = ('StartServers 24\nServerLimit 48\nThreadsPerChild 2\nMinSpareThreads 48\n'
+                 'MaxSpareThreads 96\nMaxRequestWorkers 96')
 
 CONTROL = struct.Struct('=7IiIII512s512s512s512s512s512s')
 COUNTERS = struct.Struct('=III512s')

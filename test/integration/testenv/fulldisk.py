@@ -3,6 +3,7 @@ import os
 import tempfile
 from pathlib import Path
 
+from .mounts import with_mount
 from .util import AS_ROOT, run_user
 
 SIZE = 2 << 20
@@ -14,14 +15,9 @@ class FullDisk:
     def __init__(self):
         self.path = Path(tempfile.mkdtemp(prefix='mod_tus-disk-'))
         user = run_user()
-        mount = f'mount -t tmpfs -o size={SIZE},mode=0770'
-        if AS_ROOT:
-            script = f'{mount},uid={user.pw_uid},gid={user.pw_gid} tmpfs {self.path} && exec "$@"'
-            self.command = ['unshare', '--mount', 'sh', '-c', script, 'sh']
-        else:
-            back = f'unshare --user --map-user={user.pw_uid} --map-group={user.pw_gid}'
-            script = f'{mount} tmpfs {self.path} && exec {back} "$@"'
-            self.command = ['unshare', '--map-root-user', '--mount', 'sh', '-c', script, 'sh']
+        owner = f',uid={user.pw_uid},gid={user.pw_gid}' if AS_ROOT else ''
+        self.command = with_mount(
+            f'mount -t tmpfs -o size={SIZE},mode=0770{owner} tmpfs {self.path}')
         self.inside = None
 
     def attach(self, server):

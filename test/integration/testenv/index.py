@@ -1,8 +1,12 @@
 """What the metadata index holds, as the dump tool prints it."""
+import contextlib
+import fcntl
 import json
 import os
 import subprocess
 from pathlib import Path
+
+from .util import give_to_user
 
 BESIDE = Path(__file__).resolve().parents[2] / 'tus_index_dump'
 TOOL = Path(os.environ.get('TUS_INDEX_DUMP', BESIDE))
@@ -24,3 +28,17 @@ def dump(state, driver='sdbm'):
     by_id = {entry['id']: entry for entry in entries}
     assert len(by_id) == len(entries), 'an id twice'
     return by_id
+
+
+@contextlib.contextmanager
+def without_sweep(state):
+    """The server's sweep leaves the store alone, as while another server works its journal off.
+
+    mod_watchdog may be linked into httpd, as on Debian; so it cannot be left out.
+    """
+    path = state / 'fold.lock'
+    path.touch()
+    give_to_user(path)
+    with path.open('rb') as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

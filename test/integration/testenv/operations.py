@@ -17,7 +17,6 @@ class Operation:
     """One request at an upload that has the first `start` bytes of DATA."""
 
     succeeds = 204
-    chunk_created = False   # it creates an upload with a chunk that has a checksum
 
     def __init__(self, tus):
         self.tus = tus
@@ -116,7 +115,6 @@ class CreateWithData(Creation):
 
 
 class CreateChecksummed(Creation):
-    chunk_created = True
     body = DATA[:HALF]
     fields = with_checksum(body)
 
@@ -126,14 +124,12 @@ class CreateWhole(Creation):
 
 
 class CreateWholeChecksummed(Creation):
-    chunk_created = True
     body = DATA
     fields = with_checksum(body)
 
 
 class CreateMismatched(Creation):
     """The wrong checksum: nothing is left of it."""
-    chunk_created = True
     succeeds = 460
     fields = with_checksum(b'other')
 
@@ -321,7 +317,7 @@ def remove_all(tus, foreign):
 def left_over(tus, foreign):
     """Files in the store that are nobody's, and what the state directory still knows of them."""
     state = state_of_store(tus.server)
-    found = {name for name in tus.store.files() - foreign if not name.startswith('.')}
+    found = tus.store.files() - foreign
     for directory in ('unverified', 'links'):
         path = state / directory
         found |= {f'{directory}/{entry.name}' for entry in path.glob('*')}

@@ -1,9 +1,8 @@
 """The same requests over HTTP/1.1, TLS and HTTP/2 with and without TLS."""
-import os
-import signal
 import threading
 
-from .curl import CurlPatch, curl
+from .curl import curl
+from .h2 import H2Connection
 from .http import Disconnected
 from .stream import stretch
 from .tus import Tus, assert_of_endpoint, patch_fields
@@ -57,8 +56,12 @@ class Transport:
     def open_patch(self, url, offset, length):
         """A PATCH whose head is sent; its body is up to the test."""
         if self.is_h2:
-            return H2Patch(self, url, offset)
+            return H2Patch(self.connect_h2(), url, offset)
         return H1Patch(self, url, offset, length)
+
+    def connect_h2(self):
+        return H2Connection(self.tus.server.tls_port if self.tus.tls else self.tus.server.port,
+                            self.tus.tls)
 
     def hold(self, url, offset, length, sent):
         """The same with `sent` sent and stored."""
@@ -69,12 +72,35 @@ class Transport:
         return patch
 
 
+class OneConnection(Transport):
+    """All requests are streams of one HTTP/2 connection."""
+
+    def __init__(self, tus, protocol):
+        super().__init__(tus, protocol)
+        self.connection = self.connect_h2()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.connection.close()
+
+    def request(self, method, url, fields=(), body=None):
+        answer = self.connection.request(method, url, fields, body)
+        assert_of_endpoint(answer)
+        return answer
+
+    def open_patch(self, url, offset, length):
+        return H2Patch(self.connection, url, offset, owns=False)
+
+
 class H1Patch:
     """A PATCH whose body comes when the test says so; length None: in chunks."""
 
     def __init__(self, transport, url, offset, length):
+        self.chunked = length is None
         self.conn = transport.tus.connect()
-        framing = (('Transfer-Encoding', 'chunked') if length is None
+        framing = (('Transfer-Encoding', 'chunked') if self.chunked
                    else ('Content-Length', length))
         self.conn.send_head('PATCH', url, [*patch_fields(offset), framing])
 
@@ -87,6 +113,11 @@ class H1Patch:
     def send(self, data):
         self.conn.send(data)
 
+    def end(self):
+        """The body was sent whole."""
+        if self.chunked:
+            self.conn.send(b'0\r\n\r\n')
+
     def response(self):
         answer = self.conn.response('PATCH')
         assert_of_endpoint(answer)
@@ -96,19 +127,36 @@ class H1Patch:
         """From now on the client neither reads nor sends, and does not even go away."""
 
 
-class H2Patch(CurlPatch):
-    """The same as a stream of curl's."""
+class H2Patch:
+    """The same as a stream, without Content-Length."""
 
-    def __init__(self, transport, url, offset):
-        super().__init__(transport.origin + url, offset, transport.option)
+    def __init__(self, connection, url, offset, owns=True):
+        self.connection = connection
+        self.owns = owns
+        self.stream = connection.open('PATCH', url, patch_fields(offset))
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        if self.owns:
+            self.connection.close()
+        else:
+            self.stream.reset()
+
+    def send(self, data):
+        self.stream.send(data)
+
+    def end(self):
+        self.stream.end()
 
     def response(self):
-        answer = super().response()
+        answer = self.stream.response()
         assert_of_endpoint(answer)
         return answer
 
     def vanish(self):
-        os.kill(self.process.pid, signal.SIGSTOP)
+        """Nobody reads that connection any more."""
 
 
 class Pump:

@@ -54,10 +54,18 @@ def program(*names):
 _taken = set()
 
 
+def port_range():
+    """Below the ports that outgoing connections are given. Workers of pytest-xdist share it out."""
+    first, end = 10000, 32000
+    worker = int(os.environ.get('PYTEST_XDIST_WORKER', 'gw0').removeprefix('gw'))
+    share = (end - first) // int(os.environ.get('PYTEST_XDIST_WORKER_COUNT', '1'))
+    return first + worker * share, first + (worker + 1) * share
+
+
 def free_port():
-    """A port nobody listens on, below the range that outgoing connections are given."""
+    """A port nobody listens on, and that was not given out before."""
     while True:
-        port = random.randrange(10000, 32000)
+        port = random.randrange(*port_range())
         if port in _taken:
             continue
         with socket.socket() as probe:
