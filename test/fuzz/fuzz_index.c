@@ -169,7 +169,7 @@ static void refused(apr_pool_t *p)
     HOLDS(write_all(p) == TUS_EDAMAGED);
 }
 
-/* The list was scribbled over and nobody noticed: there may be less, but nothing else. */
+/* The list was scribbled over and nobody noticed: one may be missing, or there twice. */
 static void use(apr_pool_t *p)
 {
     const tus_mark_t whole = { .live = ENTRIES, .lines = ENTRIES };
@@ -179,7 +179,7 @@ static void use(apr_pool_t *p)
     HOLDS(tus_mark_write(&place, &whole, p) == APR_SUCCESS);
     HOLDS(tus_mark_read(&place, &mark, p) == APR_SUCCESS);
     HOLDS(mark.live == ENTRIES && mark.lines == ENTRIES);
-    HOLDS(walk(&walked, p) == APR_SUCCESS && walked <= ENTRIES);
+    HOLDS(walk(&walked, p) == APR_SUCCESS);
     HOLDS(write_all(p) == APR_SUCCESS);
     HOLDS(walk(&walked, p) == APR_SUCCESS);
 }
