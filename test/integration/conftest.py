@@ -10,6 +10,10 @@ from testenv.php import PhpFpm
 
 _servers = []
 
+# What takes longest, the longest first: where several workers run the tests they begin with these.
+LONGEST = ['test_expiration_sweep.py', 'test_checksum_crash.py', 'test_review.py', 'test_limits.py',
+           'test_mpm.py', 'test_concatenation_waiting.py', 'test_index.py', 'test_torture.py']
+
 
 class Factory:
     """Makes servers and, at the end of its scope, stops, audits and removes them."""
@@ -78,6 +82,12 @@ def php():
 @pytest.fixture(params=MPMS)
 def mpm(request):
     return request.param
+
+
+def pytest_collection_modifyitems(config, items):
+    if hasattr(config, 'workerinput'):
+        ranks = {name: rank for rank, name in enumerate(LONGEST)}
+        items.sort(key=lambda item: ranks.get(item.path.name, len(ranks)))
 
 
 @pytest.hookimpl(hookwrapper=True)

@@ -1,4 +1,5 @@
 """What the server removes by itself, and all that it must leave alone."""
+import contextlib
 import json
 import os
 import shutil
@@ -407,7 +408,8 @@ def test_an_index_that_was_planted(httpd):
     ever = two.new(100)
     wait_state(server, ever)
     expiring = (endpoint('Location /one', stores[0])
-                + endpoint('Location /two', stores[1], 'TusExpire 3s'))
+                + endpoint('Location /two', stores[1], 'TusExpire 3s')
+                + endpoint('Location /soon', stores[1], 'TusExpire 100ms'))
     server.graceful(expiring)
     short = [two.new(100, b'hello'), two.new(100)]
     planted = wait_state(server, ever, *short)
@@ -422,10 +424,23 @@ def test_an_index_that_was_planted(httpd):
     server.allow_log(r'\[tus:warn\]')
     server.start(expiring)
     wait_gone(stores[1], *short)
-    wait_gone(stores[1], two.new(100))
+    wait_sweeps(two)
     assert_untouched(before, stores[0].path)
     assert one.offset(kept[0]) == 5
     assert one.get(kept[1]).body == b'hello'
+
+
+def damage_file(server, path, damage):
+    size = path.stat().st_size
+    if damage == 'scribbled over':
+        path.write_bytes(os.urandom(min(max(size, 4096), 1 << 20)))
+    elif damage == 'cut in half':
+        os.truncate(path, size // 2)
+    elif damage == 'emptied':
+        os.truncate(path, 0)
+    else:
+        path.unlink()
+        server.make_dir(path)
 
 
 @pytest.mark.parametrize('damage', ['scribbled over', 'cut in half', 'emptied', 'directories'])
@@ -436,16 +451,8 @@ def test_an_index_that_was_damaged(fresh, damage):
     wait_until(lambda: upload_id(kept) in dump(state_of_store(fresh.server)), 'the index')
     fresh.server.allow_log(r'\[tus:(warn|error)\]')
     for path in state_of_store(fresh.server).glob('index.*'):
-        size = path.stat().st_size
-        if damage == 'scribbled over':
-            path.write_bytes(os.urandom(min(max(size, 4096), 1 << 20)))
-        elif damage == 'cut in half':
-            os.truncate(path, size // 2)
-        elif damage == 'emptied':
-            os.truncate(path, 0)
-        else:
-            path.unlink()
-            fresh.server.make_dir(path)
+        with contextlib.suppress(OSError):      # the server has met the damage by now
+            damage_file(fresh.server, path, damage)
     if damage == 'directories':
         fresh.upload(b'x')
         for path in state_of_store(fresh.server).glob('index.*'):

@@ -22,7 +22,7 @@ from testenv.php import PhpFpm
 from testenv.powerloss import Disk
 from testenv.store import Store
 from testenv.tus import Tus, assert_error, assert_of_endpoint, metadata, roundtrip
-from testenv.util import free_port, pattern, program, run_user, wait_until
+from testenv.util import free_port, pattern, port_range, program, run_user, wait_until
 
 HERE = Path(__file__).resolve().parent
 
@@ -226,6 +226,16 @@ def test_it(httpd):
 def test_wait_until_gives_up():
     with pytest.raises(AssertionError, match='in vain: pigs to fly'):
         wait_until(lambda: False, 'pigs to fly', timeout=0.05)
+
+
+def test_workers_have_ports_of_their_own(monkeypatch):
+    monkeypatch.setenv('PYTEST_XDIST_WORKER_COUNT', '3')
+    ports = []
+    for worker in range(3):
+        monkeypatch.setenv('PYTEST_XDIST_WORKER', f'gw{worker}')
+        ports += range(*port_range())
+    assert len(ports) == len(set(ports))
+    assert ports[0] == 10000 and 31990 < ports[-1] < 32000
 
 
 def test_free_port_avoids_a_taken_one(monkeypatch):

@@ -3,6 +3,7 @@ import pytest
 
 from testenv.curl import CurlPatch, curl, nghttp, nghttp_with_body
 from testenv.httpd import MPMS, endpoint
+from testenv.transport import Transport
 from testenv.tus import (EXTENSIONS, OCTETS, Tus, assert_error, assert_of_endpoint, patch_fields,
                          roundtrip)
 from testenv.util import pattern, wait_until
@@ -49,6 +50,15 @@ def create(scheme, length, body=None):
     return answer.get('location')
 
 
+def open_patch(tus, scheme, url):
+    """By clients that read an answer which comes before the body has ended: curl may lose it."""
+    option, origin = scheme
+    if option == '--http1.1':
+        return CurlPatch(origin + url, 0, option)
+    protocol = 'h2' if option == '--http2' else 'h2c'
+    return Transport(tus, protocol).open_patch(url, 0, None)
+
+
 def test_the_whole_protocol(tus, scheme):
     options = request(scheme, 'OPTIONS', '/files/')
     assert (options.status, options.get('Tus-Extension')) == (200, EXTENSIONS)
@@ -90,9 +100,8 @@ def test_refusals(tus, tmp_path, scheme):
 
 
 def test_more_bytes_than_the_length_by_a_stream_without_content_length(tus, scheme):
-    option, origin = scheme
     url = create(scheme, 10)
-    with CurlPatch(origin + url, 0, option) as patch:
+    with open_patch(tus, scheme, url) as patch:
         patch.send(b'0123456789 and more')
         assert_error(patch.response(), 413, 'ERR_UPLOAD_SIZE_EXCEEDED')
     assert tus.store.data(url) == b'0123456789'[:tus.offset(url)]
@@ -123,9 +132,8 @@ def test_a_client_that_goes_away(tus, scheme):
 
 def test_a_newer_request_takes_over(tus, scheme):
     """The holder speaks this protocol, the newcomer plain HTTP/1.1."""
-    option, origin = scheme
     url = create(scheme, 10)
-    with CurlPatch(origin + url, 0, option) as holder:
+    with open_patch(tus, scheme, url) as holder:
         holder.send(b'hello')
         wait_until(lambda: tus.store.size(url) == 5, 'the first piece')
         assert tus.offset(url) == 5

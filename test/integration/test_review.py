@@ -187,7 +187,7 @@ def test_many_uploads_that_live_on(server):
 def test_uploads_that_were_removed_by_hand(server):
     """The index forgets them, instead of having them looked for for ever."""
     store = server.make_store()
-    server.start(endpoint('Location /files', store, 'TusExpire 2s'))
+    server.start(endpoint('Location /files', store, 'TusExpire 6s'))
     tus = Tus(server, store=store)
     url = tus.new(10)
     state = state_of_store(server)

@@ -53,6 +53,7 @@ list_missing() {
     need prometheus has promtool
     need python3-h2 has_python h2
     need python3-pytest has_python pytest
+    need python3-pytest-xdist has_python xdist
 }
 
 as_root() {

@@ -11,21 +11,25 @@ failed=0
 #   Check   100%: Checks: 12, Failures: 0, Errors: 0
 #   pytest  == 1 failed, 12 passed, 1 error in 3.21s ==
 #   replay  fuzz record: 12 passed, 0 failed
+#   fuzzer  fuzz record: 123 inputs, no finding; fuzz record: FAILED
+#   bench   held by h1   asked for by h2     0.51 ...
 #   node    ℹ pass 12   ℹ fail 0   ℹ cancelled 0
 count() {
     sed 's/\x1b\[[0-9;]*m//g' "$1" | awk '
         /^[0-9]+%: Checks: / { failed += $5 + $7; passed += $3 - $5 - $7 }
         /^fuzz [a-z_]+: [0-9]+ passed, [0-9]+ failed$/ { passed += $3; failed += $5 }
-        / in [0-9.]+s( \(.*\))?( =+)?$/ {
-            good = bad = 0
+        /^fuzz [a-z_]+: [0-9]+ inputs, no finding$/ { passed++ }
+        /^fuzz [a-z_]+: FAILED$/ { failed++ }
+        /^held by [a-z0-9]+ +asked for by / { passed++ }
+        /^=+ .* in [0-9.]+s( \(.*\))? =+$/ {
             for (i = 2; i <= NF; i++) {
-                if ($i ~ /^passed/) good += $(i - 1)
-                if ($i ~ /^(failed|errors?)/) bad += $(i - 1)
+                if ($i ~ /^passed/) passed += $(i - 1)
+                if ($i ~ /^(failed|errors?)/) failed += $(i - 1)
             }
         }
         $1 == "ℹ" && $2 == "pass" { passed += $3 }
         $1 == "ℹ" && ($2 == "fail" || $2 == "cancelled") { failed += $3 }
-        END { print passed + good, failed + bad }'
+        END { print passed + 0, failed + 0 }'
 }
 
 run_stage() {

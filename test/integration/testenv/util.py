@@ -57,9 +57,10 @@ _taken = set()
 def port_range():
     """Below the ports that outgoing connections are given. Workers of pytest-xdist share it out."""
     first, end = 10000, 32000
-    worker = int(os.environ.get('PYTEST_XDIST_WORKER', 'gw0').removeprefix('gw'))
-    share = (end - first) // int(os.environ.get('PYTEST_XDIST_WORKER_COUNT', '1'))
-    return first + worker * share, first + (worker + 1) * share
+    workers = int(os.environ.get('PYTEST_XDIST_WORKER_COUNT', '1'))
+    number = int(os.environ.get('PYTEST_XDIST_WORKER', 'gw0').removeprefix('gw')) % workers
+    share = (end - first) // workers
+    return first + number * share, first + (number + 1) * share
 
 
 def free_port():
