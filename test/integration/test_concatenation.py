@@ -50,7 +50,8 @@ def parts(tus):
 
 
 def assert_final(tus, url, data, parts=None):
-    """Finished, and the bytes are these."""
+    """Finished, or about to be: the sweep may be joining it; and the bytes are these."""
+    wait_until(lambda: tus.store.finished(url) or tus.head(url).status != 200, 'the join')
     head = tus.head(url)
     assert head.status == 200, head
     assert head.get('Upload-Offset') == head.get('Upload-Length') == str(len(data)), head

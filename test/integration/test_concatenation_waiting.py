@@ -52,7 +52,8 @@ def assert_waits(tus, url, length):
 
 
 def assert_joined(tus, url, data):
-    head = tus.head(url)
+    """Or about to be: the sweep may be at it, and a HEAD waits for nobody."""
+    head = wait_until(lambda: (answer := tus.head(url)).get('Upload-Offset') and answer, 'the join')
     assert head.get('Upload-Offset') == head.get('Upload-Length') == str(len(data)), head
     assert tus.store.data(url) == data
     assert tus.store.finished(url)
