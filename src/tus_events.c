@@ -231,10 +231,11 @@ static const tus_error_t *pre_create(void *baton, tus_upload_t *upload)
 
 /* ---- the log -------------------------------------------------------------- */
 
-static void story(request_rec *r, const char *format, ...) __attribute__((format(printf, 2, 3)));
+static void story(request_rec *r, int level, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
 
-/* One line an event, at info, of the request or, where none is the cause, of the server. */
-static void story(request_rec *r, const char *format, ...)
+/* One line an event, of the request or, where none is the cause, of the server. */
+static void story(request_rec *r, int level, const char *format, ...)
 {
     char line[HUGE_STRING_LEN];
     va_list args;
@@ -243,10 +244,10 @@ static void story(request_rec *r, const char *format, ...)
     apr_vsnprintf(line, sizeof line, format, args);
     va_end(args);
     if (r) {
-        ap_log_rerror(APLOG_MARK, APLOG_INFO, 0, r, "%s", line);
+        ap_log_rerror(APLOG_MARK, level, 0, r, "%s", line);
     }
     else {
-        ap_log_error(APLOG_MARK, APLOG_INFO, 0, ap_server_conf, "%s", line);
+        ap_log_error(APLOG_MARK, level, 0, ap_server_conf, "%s", line);
     }
 }
 
@@ -256,7 +257,7 @@ static void post_create(void *baton, tus_upload_t *upload)
 {
     const tus_record_t *record = upload->record;
 
-    story(baton, "UploadCreated id=%s size=%s", record->id,
+    story(baton, APLOG_INFO, "UploadCreated id=%s size=%s", record->id,
           record->size == TUS_SIZE_UNKNOWN ? "deferred"
                                            : apr_off_t_toa(upload->pool, record->size));
     tus_metrics_upload(TUS_METRIC_CREATED);
@@ -270,7 +271,7 @@ static const tus_error_t *pre_finish(void *baton, tus_upload_t *upload)
 
 static void post_finish(void *baton, tus_upload_t *upload)
 {
-    story(baton, "UploadFinished id=%s size=%" APR_OFF_T_FMT, upload->record->id,
+    story(baton, APLOG_INFO, "UploadFinished id=%s size=%" APR_OFF_T_FMT, upload->record->id,
           upload->record->size);
     tus_metrics_upload(TUS_METRIC_FINISHED);
     tell("tus_post_finish", ap_run_tus_post_finish, baton, upload);
@@ -284,20 +285,21 @@ static const tus_error_t *pre_terminate(void *baton, tus_upload_t *upload)
 
 static void post_terminate(void *baton, tus_upload_t *upload)
 {
-    story(baton, "UploadTerminated id=%s", upload->record->id);
+    story(baton, APLOG_INFO, "UploadTerminated id=%s", upload->record->id);
     tus_metrics_upload(TUS_METRIC_TERMINATED);
     tell("tus_post_terminate", ap_run_tus_post_terminate, baton, upload);
 }
 
 static void expired(void *baton, tus_upload_t *upload)
 {
-    story(baton, "UploadExpired id=%s offset=%" APR_OFF_T_FMT, upload->record->id, upload->offset);
+    story(baton, APLOG_INFO, "UploadExpired id=%s offset=%" APR_OFF_T_FMT, upload->record->id,
+          upload->offset);
     tus_metrics_upload(TUS_METRIC_EXPIRED);
 }
 
 static void cut(void *baton, tus_upload_t *upload, apr_off_t stored)
 {
-    story(baton,
+    story(baton, APLOG_INFO,
           "UploadCut id=%s offset=%" APR_OFF_T_FMT " stored=%" APR_OFF_T_FMT
           " reason=system-went-down",
           upload->record->id, upload->offset, stored);
@@ -305,16 +307,10 @@ static void cut(void *baton, tus_upload_t *upload, apr_off_t stored)
 
 static void lost(void *baton, const char *id)
 {
-    static const char format[] = "UploadLost id=%s: its ID.info is empty or all zero bytes; it was"
-                                 " not on stable storage when the system went down";
-    request_rec *r = baton;
-
-    if (r) {
-        ap_log_rerror(APLOG_MARK, APLOG_WARNING, 0, r, format, id);
-    }
-    else {
-        ap_log_error(APLOG_MARK, APLOG_WARNING, 0, ap_server_conf, format, id);
-    }
+    story(baton, APLOG_WARNING,
+          "UploadLost id=%s: its ID.info is empty or all zero bytes; it was not on stable storage"
+          " when the system went down",
+          id);
 }
 
 const tus_events_t tus_events = { .pre_create = pre_create,
@@ -334,8 +330,8 @@ const tus_error_t *tus_events_receive(request_rec *r, tus_upload_t *upload)
 
 void tus_events_interrupted(request_rec *r, const tus_upload_t *upload, const char *reason)
 {
-    story(r, "UploadInterrupted id=%s offset=%" APR_OFF_T_FMT " reason=%s", upload->record->id,
-          upload->offset, reason);
+    story(r, APLOG_INFO, "UploadInterrupted id=%s offset=%" APR_OFF_T_FMT " reason=%s",
+          upload->record->id, upload->offset, reason);
     tus_metrics_upload(TUS_METRIC_INTERRUPTED);
 }
 

@@ -54,13 +54,17 @@ static apr_status_t lock(int fd, int how)
     return APR_SUCCESS;
 }
 
+static int is_same(const struct stat *one, const struct stat *other)
+{
+    return one->st_ino == other->st_ino && one->st_dev == other->st_dev;
+}
+
 /* Does the path still lead to the file that is open? */
 static int leads_to(const char *path, int fd)
 {
     struct stat named, opened;
 
-    return stat(path, &named) == 0 && fstat(fd, &opened) == 0 && named.st_ino == opened.st_ino
-           && named.st_dev == opened.st_dev;
+    return stat(path, &named) == 0 && fstat(fd, &opened) == 0 && is_same(&named, &opened);
 }
 
 /*
@@ -276,8 +280,7 @@ static apr_status_t drop_second_name(const char *path, apr_pool_t *p)
     const char *fold = fold_path(path, p);
     struct stat one, other;
 
-    if (stat(path, &one) != 0 || stat(fold, &other) != 0 || one.st_ino != other.st_ino
-        || one.st_dev != other.st_dev) {
+    if (stat(path, &one) != 0 || stat(fold, &other) != 0 || !is_same(&one, &other)) {
         return APR_SUCCESS;
     }
     return tus_small_remove(fold);

@@ -7,6 +7,7 @@ import zlib
 import pytest
 
 from testenv.curl import curl_command
+from testenv.damage import cut, emptied, removed
 from testenv.http import Disconnected
 from testenv.httpd import endpoint
 from testenv.stream import assert_stretch, stretch
@@ -31,18 +32,6 @@ def tus(shared_httpd):
 
 
 # -- what is done to the file ----------------------------------------------------------------------
-
-def emptied(path):
-    os.truncate(path, 0)
-
-
-def cut(path):
-    os.truncate(path, path.stat().st_size // 2)
-
-
-def removed(path):
-    path.unlink()
-
 
 def replaced(path):
     put(path, lambda new: new.write_bytes(b'another file'))

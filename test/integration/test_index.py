@@ -7,8 +7,9 @@ import stat
 
 import pytest
 
+from testenv.damage import cut, emptied, removed
 from testenv.httpd import endpoint
-from testenv.index import dump, state_of_store
+from testenv.index import dump, index_files, state_of_store
 from testenv.store import upload_id
 from testenv.tus import OCTETS, Tus
 from testenv.util import give_to_user, pattern, run_user, wait_until
@@ -98,31 +99,19 @@ def test_a_held_upload_is_indexed_when_it_is_released(tus):
 
 # -- damage ----------------------------------------------------------------------------------------
 
-def index_files(tus):
-    return list(state_of_store(tus.server).glob('index.*'))
-
-
 def scribble(path):
     path.write_bytes(pattern(max(path.stat().st_size, 4096)))
 
 
-def truncate(path):
-    os.truncate(path, path.stat().st_size // 2)
-
-
-def empty(path):
-    os.truncate(path, 0)
-
-
-@pytest.mark.parametrize('damage', [os.unlink, scribble, truncate, empty],
+@pytest.mark.parametrize('damage', [removed, scribble, cut, emptied],
                          ids=['deleted', 'scribbled over', 'cut in half', 'emptied'])
 def test_damage_is_healed(tus, damage):
     urls = [tus.upload(b'hello'), tus.upload(b'world')]
     half = tus.new(10, b'abc')
     assert_indexed(tus, urls, [half])
-    assert index_files(tus)
+    assert index_files(tus.server)
     tus.server.allow_log(r'\[tus:warn\]')
-    for path in index_files(tus):
+    for path in index_files(tus.server):
         with contextlib.suppress(FileNotFoundError):    # the server has met the damage by now
             damage(path)
     urls.append(tus.upload(b'more'))        # the next fold meets the damage
@@ -134,7 +123,7 @@ def test_one_file_of_the_index_lost(tus):
     urls = [tus.upload(b'hello')]
     assert_indexed(tus, urls)
     tus.server.allow_log(r'\[tus:warn\]')
-    index_files(tus)[0].unlink()
+    index_files(tus.server)[0].unlink()
     urls.append(tus.upload(b'world'))
     assert_indexed(tus, urls)
 
@@ -207,7 +196,7 @@ def test_foreign_files_are_never_removed(tus):
     tus.server.allow_log(r'\[tus:warn\]')
     urls = [tus.upload(b'hello')]
     assert_indexed(tus, urls)
-    for path in index_files(tus):
+    for path in index_files(tus.server):
         path.unlink(missing_ok=True)
     urls.append(tus.upload(b'world'))
     assert_indexed(tus, urls)

@@ -1,15 +1,15 @@
 """The index and its journal damaged while the server serves: nothing is lost, and nobody dies."""
-import fcntl
 import os
 import random
 import re
 import threading
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 
 import pytest
 
+from testenv.damage import cut, emptied, removed
 from testenv.httpd import endpoint
-from testenv.index import dump, state_of_store
+from testenv.index import dump, index_files, state_of_store, without_sweep
 from testenv.store import upload_id
 from testenv.tus import Tus, roundtrip
 from testenv.util import pattern, wait_until
@@ -34,10 +34,6 @@ def tus(shared_httpd):
     return started(shared_httpd(), 'sdbm')
 
 
-def index_files(tus):
-    return sorted(state_of_store(tus.server).glob('index.*'))
-
-
 def journal(tus):
     return state_of_store(tus.server) / 'journal'
 
@@ -51,12 +47,9 @@ def assert_indexed(tus, urls):
     wait_until(lambda: not missing(), 'all uploads to be in the index', timeout=15)
 
 
-@contextmanager
 def no_fold(tus):
     """Nobody opens the index meanwhile: gdbm and db cannot stand damage to a file that is open."""
-    with (state_of_store(tus.server) / 'fold.lock').open('r+b') as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+    return without_sweep(state_of_store(tus.server))
 
 
 def made_anew(tus):
@@ -66,18 +59,6 @@ def made_anew(tus):
 
 # -- what is done to a file ------------------------------------------------------------------------
 
-def deleted(path):
-    path.unlink()
-
-
-def emptied(path):
-    os.truncate(path, 0)
-
-
-def cut(path):
-    os.truncate(path, path.stat().st_size // 2)
-
-
 def scribbled(path):
     """In place and within its size, so that no driver sees it by the size alone."""
     size = min(path.stat().st_size, 1 << 16)
@@ -85,7 +66,7 @@ def scribbled(path):
         file.write(pattern(size))
 
 
-DAMAGES = [deleted, emptied, cut, scribbled]
+DAMAGES = [removed, emptied, cut, scribbled]
 
 
 @pytest.mark.parametrize('driver, damage', [
@@ -101,7 +82,7 @@ def test_the_index_while_serving(httpd, driver, damage):
     half = tus.new(10)
     with tus.hold(half, 0, 10, b'hello') as holder:
         with no_fold(tus):
-            for path in index_files(tus):
+            for path in index_files(tus.server):
                 damage(path)
         urls += [tus.upload(b'world') for _ in range(5)]
         assert holder.finish(b'world').status == 204
@@ -161,8 +142,8 @@ def test_damage_at_any_instant(tus):
         assert tus.store.data(url) == pattern(2000, seed)
         assert tus.store.finished(url)
     assert children <= set(tus.server.children()), 'a child died'
-    for path in index_files(tus):
-        deleted(path)
+    for path in index_files(tus.server):
+        removed(path)
     assert_indexed(tus, [*urls, tus.upload(b'x')])
 
 
@@ -176,8 +157,8 @@ def test_a_rebuild_holds_nobody_up(httpd):
     assert_indexed(tus, urls)
     tus.server.allow_log(r'\[tus:warn\]')
     with no_fold(tus):
-        for path in index_files(tus):
-            deleted(path)
+        for path in index_files(tus.server):
+            removed(path)
     for _ in range(20):
         roundtrip(tus, b'x' * 1000)
     wait_until(lambda: len(dump(state_of_store(tus.server))) >= 590, 'the rebuild', timeout=60)

@@ -19,6 +19,10 @@ def state_of_store(server):
     return found[0]
 
 
+def index_files(server):
+    return sorted(state_of_store(server).glob('index.*'))
+
+
 def dump(state, driver='sdbm'):
     """The entries by id. An index that does not exist yet has none."""
     assert TOOL.exists(), f'{TOOL} is missing: build it, or set TUS_INDEX_DUMP'
