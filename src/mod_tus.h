@@ -34,6 +34,7 @@ extern "C" {
 #define TUS_STORE_GROUP "tus-store"
 #define TUS_META_GROUP "tus-meta"
 #define TUS_LOCK_GROUP "tus-lock"
+#define TUS_HOOK_GROUP "tus-hook"
 #define TUS_PROVIDER_VERSION "0"
 
 /** A record or an index that cannot be read as what it should be. */
@@ -449,6 +450,65 @@ struct tus_lock_provider_t {
 
     /** How many uploads are held at this moment, by any process. */
     apr_status_t (*count)(tus_locks_t *locks, unsigned *held);
+};
+
+/* ---- hooks --------------------------------------------------------------- */
+
+typedef struct tus_hook_provider_t tus_hook_provider_t;
+
+/** What one process needs to call hooks: kept connections. A provider's own struct starts with
+ *  this. */
+typedef struct tus_caller_t {
+    const tus_hook_provider_t *provider;
+} tus_caller_t;
+
+/** One call. */
+typedef struct tus_call_t {
+    const char *url;            /**< http: or https: */
+    const char *socket;         /**< path of a unix socket that is connected to, or NULL */
+    const char *address;        /**< "ADDRESS:PORT" that is connected to, whatever the URL's name
+                                     resolves to, or NULL */
+    const apr_table_t *headers; /**< sent; Content-Type is application/json unless it is here */
+    const char *body;
+    apr_size_t len;
+    apr_interval_time_t timeout; /**< for all of it, name and connection included */
+    int is_verified;             /**< the server's certificate must be good, for the URL's name */
+    int is_public;  /**< no address of this host, a link or a private network is connected to */
+    apr_size_t max; /**< bytes of the answer's body that are taken */
+    const tus_cancel_t *cancel; /**< or NULL */
+} tus_call_t;
+
+/** What came back. */
+typedef struct tus_called_t {
+    int status;               /**< of the final HTTP response */
+    const char *content_type; /**< or NULL */
+    const char *body;         /**< NUL-terminated for comfort */
+    apr_size_t len;
+    apr_interval_time_t time; /**< that it took, failed or not */
+    const char *why;          /**< one sentence where the call failed, else NULL */
+} tus_called_t;
+
+struct tus_hook_provider_t {
+    /** The provider's name. */
+    const char *name;
+
+    /**
+     * Readies a process, after fork; touches no network. p owns it, and what is kept open.
+     * @return APR_SUCCESS, or why it cannot be
+     */
+    apr_status_t (*open)(tus_caller_t **caller, apr_pool_t *p);
+
+    /**
+     * POSTs the body and returns when there is an answer, or none will come. Follows no redirect,
+     * and keeps no cookie. Any thread may call at any time.
+     * @param called filled in every case, from p
+     * @return APR_SUCCESS if there was a response, whatever its status; APR_TIMEUP; APR_EINTR if
+     *         cancelled; TUS_EREFUSED for an address that is_public forbids, or a URL of another
+     *         scheme; TUS_EDAMAGED for an answer that is too large or not HTTP; APR_ECONNREFUSED
+     *         where nobody listens; else APR_EGENERAL
+     */
+    apr_status_t (*call)(tus_caller_t *caller, const tus_call_t *call, tus_called_t *called,
+                         apr_pool_t *p);
 };
 
 /* ---- what other modules can do ------------------------------------------- */

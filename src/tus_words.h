@@ -296,6 +296,145 @@ int tus_json_boolean(int *flag, const struct json_t *json);
 /** An integer from 0 to 2^63-1, which must be there. */
 int tus_json_number(apr_int64_t *number, const struct json_t *json);
 
+/* ---- ring 1: where a hook is called (tus_target.c) ------------------------ */
+
+/** A URL of TusHook. */
+typedef struct tus_target_t {
+    const char *url;    /**< http: or https:, with a host; or a path on this virtual host */
+    const char *socket; /**< path of the unix socket of unix:SOCKET|http://..., or NULL */
+    const char *origin; /**< "http://host:port" in lower case, its port spelled out; NULL: a path */
+} tus_target_t;
+
+/**
+ * Parses http://host[:port]/path[?query], the same with https, unix:/socket|http://host/path, or
+ * /path. No user information, no fragment, no control character; a host of letters, digits, "-",
+ * "." and "_", or an address, IPv6 in brackets.
+ * @return NULL, or what is wrong with it, as the middle of a sentence
+ */
+const char *tus_target_parse(tus_target_t *target, const char *text, apr_pool_t *p);
+
+/**
+ * May a target be called where only what begins with `prefix` may? A prefix with a whole host, as
+ * "https://hooks.example/in/", is compared by origin and then by path, segment by segment, after
+ * both are normalized; "https://" and "http://" alone stand for any host; "unix:/run/app.sock|"
+ * for what is behind that socket.
+ * @param is_public set if the prefix named no host: then only public addresses may be connected to
+ */
+int tus_target_is_allowed(const tus_target_t *target, const char *prefix, int *is_public);
+
+/** NULL, or what is wrong with such a prefix. */
+const char *tus_target_check_prefix(const char *prefix, apr_pool_t *p);
+
+/** Nonzero for an address of this host, of a link, of a private network or of no single host,
+ *  however it is wrapped in IPv6. @param address in text, as inet_ntop() writes it */
+int tus_target_is_private(const char *address);
+
+/* ---- ring 1: what a hook is told, and what it says (tus_hook.c, tus_hook_json.c) ---- */
+
+/** The events, in the order of an upload's life. */
+typedef enum {
+    TUS_HOOK_PRE_CREATE,
+    TUS_HOOK_POST_CREATE,
+    TUS_HOOK_POST_RECEIVE,
+    TUS_HOOK_PRE_FINISH,
+    TUS_HOOK_POST_FINISH,
+    TUS_HOOK_PRE_TERMINATE,
+    TUS_HOOK_POST_TERMINATE,
+    TUS_HOOK_COUNT
+} tus_hook_e;
+
+/** A set of them. */
+#define TUS_HOOK_BIT(type) (1U << (type))
+
+/** Those that tusd sends unless it is told otherwise. */
+#define TUS_HOOK_DEFAULT                                                                           \
+    (TUS_HOOK_BIT(TUS_HOOK_PRE_CREATE) | TUS_HOOK_BIT(TUS_HOOK_POST_CREATE)                        \
+     | TUS_HOOK_BIT(TUS_HOOK_POST_RECEIVE) | TUS_HOOK_BIT(TUS_HOOK_POST_FINISH)                    \
+     | TUS_HOOK_BIT(TUS_HOOK_POST_TERMINATE))
+
+/** "pre-create" and so on. */
+const char *tus_hook_name(tus_hook_e type);
+
+/** The event of that name, TUS_HOOK_COUNT for none. */
+tus_hook_e tus_hook_named(const char *name);
+
+/** Bytes of an event's id: 32 hex digits and NUL. */
+#define TUS_EVENT_ID_SIZE 33
+
+/** The id of an event: the same whenever the same thing is told of the same upload; an upload
+ *  that was created anew under its id is another. For post-receive the offset makes a difference.
+ */
+const char *tus_hook_event_id(char event_id[TUS_EVENT_ID_SIZE], tus_hook_e type,
+                              const tus_record_t *record, apr_off_t offset);
+
+/** The request that is the cause of an event, as a hook is told of it. */
+typedef struct tus_cause_t {
+    const char *method;
+    const char *uri;            /**< path and query as the client has them */
+    const char *remote;         /**< "address:port" */
+    const apr_table_t *headers; /**< as they came, Host among them */
+    const char *user;           /**< the authenticated one, or NULL */
+    const char *scheme;         /**< "http" or "https" */
+    const char *host;           /**< name and port of this server, as a URL has them */
+} tus_cause_t;
+
+/**
+ * The JSON of an event, byte by byte tusd's but for Event.ModTus, which comes last and has EventID,
+ * User, Scheme and Host. Names in HTTPRequest.Header are canonical as Go writes them, sorted, the
+ * values of a repeated field one after the other.
+ * @param event_id its id; in pre-create the upload has none yet, and then its ID is ""
+ * @param cause or NULL, where none is: then its members are empty
+ * @param without_secrets Authorization, Proxy-Authorization and Cookie are left out unless
+ * `forward` names them
+ * @param forward of const char *, or NULL
+ * @return APR_SUCCESS; APR_EINVAL if it would be larger than a record may be, and some
+ */
+apr_status_t tus_hook_json_format(const char **json, apr_size_t *len, tus_hook_e type,
+                                  const char *event_id, const tus_record_t *record,
+                                  apr_off_t offset, const tus_cause_t *cause, int without_secrets,
+                                  const apr_array_header_t *forward, apr_pool_t *p);
+
+/** What an endpoint answered, checked. */
+typedef struct tus_verdict_t {
+    int reject_upload;
+    int reject_termination;
+    int stop_upload;
+    int status;                /**< of HTTPResponse; 0 for none */
+    const char *body;          /**< or NULL */
+    apr_table_t *headers;      /**< fields that may go out; the others are left out */
+    const char *id;            /**< ChangeFileInfo.ID, a valid one, or NULL */
+    apr_array_header_t *pairs; /**< of tus_pair_t: ChangeFileInfo.MetaData, or NULL */
+    const char *storage_path;  /**< ChangeFileInfo.Storage.Path, or NULL */
+    apr_array_header_t *left;  /**< of const char *: what was left out, for the log */
+} tus_verdict_t;
+
+/**
+ * Reads an answer: JSON, or nothing at all, which is a consent. Unknown members are skipped, and
+ * names are matched as Go does, whatever their case. A status other than 200 to 599, or one that
+ * forbids a body (204, 205, 304), is left out. So are fields that belong to the protocol or to the
+ * connection, and such as are no fields. An ID that no upload can have is an error, a path is
+ * judged by the caller.
+ * @return NULL, or what is wrong with it, as the middle of a sentence
+ */
+const char *tus_hook_json_parse(tus_verdict_t **verdict, const char *text, apr_size_t len,
+                                apr_pool_t *p);
+
+/* ---- ring 1: a hook that can be told from a forgery (tus_sign.c) ---------- */
+
+/** The fields of a signed call, as Standard Webhooks has them. */
+#define TUS_SIGN_ID "webhook-id"
+#define TUS_SIGN_TIMESTAMP "webhook-timestamp"
+#define TUS_SIGN_SIGNATURE "webhook-signature"
+
+/**
+ * Signs a body: "v1," and the base64 of HMAC-SHA256(secret, "ID.SECONDS.BODY").
+ * @param secret "whsec_" and base64, or any other text, which is the key itself
+ * @param signature allocated from p
+ * @return APR_SUCCESS; APR_EINVAL for "whsec_" without base64 behind it
+ */
+apr_status_t tus_sign(const char **signature, const char *secret, const char *event_id,
+                      apr_time_t now, const char *body, apr_size_t len, apr_pool_t *p);
+
 /* ---- ring 1: the record and its JSON (tus_record.c) ---------------------- */
 
 /** An ID.info larger than this is refused unread. */
@@ -562,6 +701,83 @@ apr_status_t tus_small_remove(const char *path);
 
 /** Returns when the names in the directory of this path are on stable storage. */
 apr_status_t tus_small_sync(const char *path);
+
+/* ---- ring 2: events that wait to be told (tus_spool.c) --------------------- */
+
+/** Uploads fall into so many shards by their id; who tells the events of one holds its lock. */
+#define TUS_SPOOL_SHARDS 256
+
+/** Bytes of the key of a hook: 16 hex digits and NUL. */
+#define TUS_HOOK_KEY_SIZE 17
+
+/** An event in the spool. */
+typedef struct tus_spooled_t {
+    const char *id;     /**< of the upload */
+    apr_time_t created; /**< when that was */
+    tus_hook_e type;    /**< a post-* */
+    const char *hook;   /**< key of the hook that is to be told */
+    const char *event_id;
+    apr_time_t at;              /**< when it happened */
+    const apr_table_t *headers; /**< to be sent with it */
+    const char *body;           /**< JSON */
+    apr_size_t len;
+    int is_pending; /**< nobody has said yet that it happened */
+} tus_spooled_t;
+
+/** What becomes of it. */
+typedef enum {
+    TUS_SPOOL_DONE,  /**< told, or it never happened: remove it */
+    TUS_SPOOL_LATER, /**< and with it all that follows for the same upload and hook */
+    TUS_SPOOL_READY, /**< a pending one did happen: keep it, and ask about it again */
+    TUS_SPOOL_FAILED /**< move it aside */
+} tus_spool_e;
+
+/**
+ * Asked for each event that is due, in the order of an upload's life.
+ * @param due for TUS_SPOOL_LATER: when it is to be asked again, an absolute time
+ */
+typedef tus_spool_e (*tus_spool_fn)(void *baton, const tus_spooled_t *event, apr_time_t *due,
+                                    apr_pool_t *p);
+
+/**
+ * Writes an event, pending. One of the same upload, creation, type and hook is replaced.
+ * @param state_dir of the store
+ * @param durable it is on stable storage on return, its names too
+ */
+apr_status_t tus_spool_put(const char *state_dir, const tus_spooled_t *event, int durable,
+                           apr_pool_t *p);
+
+/** The event happened: it may be told. Only the members that name it are looked at. */
+apr_status_t tus_spool_confirm(const char *state_dir, const tus_spooled_t *event, apr_pool_t *p);
+
+/** It did not. APR_SUCCESS, also when there was none. */
+apr_status_t tus_spool_retract(const char *state_dir, const tus_spooled_t *event, apr_pool_t *p);
+
+/** The shard of an upload. */
+int tus_spool_shard(const char *id);
+
+/**
+ * Goes through the events of a shard that are due. A file that is no event, or not of its name, is
+ * moved aside.
+ * @param next set to when there is something due again, or 0; not later than the next pending
+ *        event is to be judged
+ * @param deadline when to stop, or 0
+ * @return APR_SUCCESS; APR_EBUSY while another does it; APR_INCOMPLETE at the deadline; or what the
+ *         system said
+ */
+apr_status_t tus_spool_work(const char *state_dir, int shard, apr_time_t now, apr_time_t deadline,
+                            tus_spool_fn fn, void *baton, apr_time_t *next, apr_pool_t *p);
+
+/** When something was last put into a shard, or removed: its directory's time; 0 for never. */
+apr_time_t tus_spool_changed(const char *state_dir, int shard);
+
+/** How many events wait, and since when the oldest does (0 for none): a scan of the names. */
+apr_status_t tus_spool_count(const char *state_dir, apr_uint64_t *waiting, apr_time_t *oldest,
+                             apr_pool_t *p);
+
+/* ---- ring 2: the hook provider (tus_hook_http.c) ---------------------------- */
+
+extern const tus_hook_provider_t tus_hook_http;
 
 /* ---- ring 2: a file for an id in the state directory (tus_keyed.c) --------- */
 
