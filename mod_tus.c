@@ -49,13 +49,20 @@ static int post_config(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp, s
     tus_halt_init(pconf, s);
     tus_endpoint_announce(s, ptemp);
     tus_guard_init(pconf, s);
-    return tus_sweep_register(s, pconf);
+    tus_hook_table_init(pconf);
+    if (tus_hook_local_init(s) != APR_SUCCESS) {
+        return HTTP_INTERNAL_SERVER_ERROR;
+    }
+    status = tus_sweep_register(s, pconf);
+    return status == OK ? tus_courier_register(s, pconf) : status;
 }
 
 static void child_init(apr_pool_t *pchild, server_rec *s)
 {
     tus_shared_attach(pchild, s);
     tus_nudge_init(pchild);
+    tus_hook_call_init(pchild, s);
+    tus_hook_progress_init(pchild);
 }
 
 static int post_perdir_config(request_rec *r)
@@ -78,6 +85,8 @@ static void register_providers(apr_pool_t *p)
     ap_register_provider(p, TUS_STORE_GROUP, tus_store_file.name, TUS_PROVIDER_VERSION,
                          &tus_store_file);
     ap_register_provider(p, TUS_META_GROUP, tus_meta_dbm.name, TUS_PROVIDER_VERSION, &tus_meta_dbm);
+    ap_register_provider(p, TUS_HOOK_GROUP, tus_hook_http.name, TUS_PROVIDER_VERSION,
+                         &tus_hook_http);
     ap_register_provider(p, TUS_LOCK_GROUP, tus_lock_shm.name, TUS_PROVIDER_VERSION, &tus_lock_shm);
 }
 
@@ -90,6 +99,10 @@ static void register_hooks(apr_pool_t *p)
     ap_hook_check_config(check_config, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_post_config(post_config, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_child_init(child_init, NULL, NULL, APR_HOOK_MIDDLE);
+
+    /* First and last, so that no other module sees or makes what tells our calls from others. */
+    ap_hook_post_read_request(tus_hook_local_read, NULL, NULL, APR_HOOK_REALLY_FIRST);
+    ap_hook_fixups(tus_hook_local_environment, NULL, NULL, APR_HOOK_REALLY_LAST);
 
     /* Before authentication, so that access rules judge the overridden method. */
     ap_hook_post_perdir_config(post_perdir_config, NULL, NULL, APR_HOOK_FIRST);

@@ -82,6 +82,7 @@ typedef struct tus_record_t {
     apr_time_t expired;         /**< since when its data may be gone for that, or 0 */
     const char *owner;          /**< the user who created it, or NULL */
     const char *concat;         /**< Upload-Concat as received, or NULL */
+    const apr_array_header_t *hooks; /**< of const char *: keys of its hooks, or NULL */
 } tus_record_t;
 
 /* ---- data stores --------------------------------------------------------- */
@@ -468,7 +469,10 @@ typedef struct tus_call_t {
     const char *socket;         /**< path of a unix socket that is connected to, or NULL */
     const char *address;        /**< "ADDRESS:PORT" that is connected to, whatever the URL's name
                                      resolves to, or NULL */
-    const apr_table_t *headers; /**< sent; Content-Type is application/json unless it is here */
+    const apr_table_t *headers; /**< sent; Content-Type is application/json unless it is here. Those
+                                     that frame a message or belong to the connection are left out,
+                                     and so is Host; "Connection: close" keeps it for no other call.
+                                     NULL: none */
     const char *body;
     apr_size_t len;
     apr_interval_time_t timeout; /**< for all of it, name and connection included */
@@ -480,9 +484,9 @@ typedef struct tus_call_t {
 
 /** What came back. */
 typedef struct tus_called_t {
-    int status;               /**< of the final HTTP response */
+    int status;               /**< of the final HTTP response, 200 or more; 0 where there is none */
     const char *content_type; /**< or NULL */
-    const char *body;         /**< NUL-terminated for comfort */
+    const char *body; /**< as it came, NUL-terminated for comfort; NULL without a response */
     apr_size_t len;
     apr_interval_time_t time; /**< that it took, failed or not */
     const char *why;          /**< one sentence where the call failed, else NULL */
@@ -500,12 +504,14 @@ struct tus_hook_provider_t {
 
     /**
      * POSTs the body and returns when there is an answer, or none will come. Follows no redirect,
-     * and keeps no cookie. Any thread may call at any time.
+     * and keeps no cookie. Any thread may call at any time. The body is sent once, or again on a
+     * new connection where a kept one ended before it brought any answer.
      * @param called filled in every case, from p
-     * @return APR_SUCCESS if there was a response, whatever its status; APR_TIMEUP; APR_EINTR if
-     *         cancelled; TUS_EREFUSED for an address that is_public forbids, or a URL of another
-     *         scheme; TUS_EDAMAGED for an answer that is too large or not HTTP; APR_ECONNREFUSED
-     *         where nobody listens; else APR_EGENERAL
+     * @return APR_SUCCESS if there was a whole response, whatever its status; APR_TIMEUP; APR_EINTR
+     *         if cancelled; TUS_EREFUSED for an address that is_public forbids, a URL of another
+     *         scheme or with a password, or a header field that is none; TUS_EDAMAGED for an answer
+     *         that is too large or not HTTP; APR_ECONNREFUSED where nobody listens; APR_ENOMEM;
+     *         else APR_EGENERAL, also for an answer that was cut short
      */
     apr_status_t (*call)(tus_caller_t *caller, const tus_call_t *call, tus_called_t *called,
                          apr_pool_t *p);

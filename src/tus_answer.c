@@ -53,6 +53,7 @@ static void set_error_headers(request_rec *r, const tus_error_t *error)
         tus_answer_header(r, "Tus-Version", TUS_VERSION);
         break;
     case TUS_ERR_READ_TIMEOUT:
+    case TUS_ERR_HOOK_BUSY:
     case TUS_ERR_TOO_BUSY:
         tus_answer_header(r, "Retry-After", RETRY_AFTER);
         break;
@@ -129,45 +130,13 @@ static void give_up_body(request_rec *r)
 
 /* ---- what another module says instead ------------------------------------ */
 
-/* Fields, and beginnings of them, that are ours or the connection's. */
-static const char *const reserved[] = {
-    "Access-Control-",
-    "Tus-",
-    "Upload-",
-    "Connection",
-    "Content-Length",
-    "Content-Type",
-    "Date",
-    "Keep-Alive",
-    "Location",
-    "Server",
-    "TE",
-    "Trailer",
-    "Transfer-Encoding",
-    "Upgrade",
-    "X-Content-Type-Options",
-};
-
-static int is_reserved(const char *name)
-{
-    for (apr_size_t i = 0; i < sizeof(reserved) / sizeof(reserved[0]); i++) {
-        apr_size_t len = strlen(reserved[i]);
-
-        if (!ap_cstr_casecmpn(name, reserved[i], len)
-            && (name[len] == '\0' || reserved[i][len - 1] == '-')) {
-            return 1;
-        }
-    }
-    return 0;
-}
-
 /* A field that httpd would make an error 500 of must not come that far. */
 static int pass_header(void *baton, const char *name, const char *value)
 {
     request_rec *r = baton;
 
-    if (!*name || *ap_scan_http_token(name) || *ap_scan_http_field_content(value)
-        || is_reserved(name)) {
+    if (!tus_header_is_field(name, value) || tus_header_is_reserved(name)
+        || !ap_cstr_casecmp(name, "Content-Type")) { /* reply->content_type says that */
         ap_log_rerror(APLOG_MARK, APLOG_INFO, 0, r, "field '%s' of a module's reply is not sent",
                       ap_escape_logitem(r->pool, name));
         return 1;
@@ -194,6 +163,29 @@ static const char *body_of(request_rec *r, const tus_error_t *error)
         return error->reply->body;
     }
     return apr_pstrcat(r->pool, error->code, ": ", error->message, "\n", NULL);
+}
+
+/* ---- an answer that hooks add to ------------------------------------------- */
+
+int tus_answer_done(request_rec *r, int status)
+{
+    const tus_reply_t *said = tus_mount_of(r)->said;
+
+    if (said->headers) {
+        apr_table_do(pass_header, r, said->headers, NULL);
+    }
+    if (said->status) {
+        status = said->status;
+    }
+    if (!said->body || AP_STATUS_IS_HEADER_ONLY(status)) {
+        return tus_answer_empty(r, status);
+    }
+    r->status = status;
+    r->status_line = ap_get_status_line_ex(r->pool, status);
+    ap_set_content_type(r, content_type_of(said));
+    ap_set_content_length(r, (apr_off_t)strlen(said->body));
+    ap_rputs(said->body, r);
+    return OK;
 }
 
 /* ---- the answer ----------------------------------------------------------- */

@@ -36,6 +36,8 @@ void tus_body_init(tus_body_t *body, request_rec *r, tus_upload_t *upload)
     body->upload = upload;
     body->brigade = apr_brigade_create(r->pool, r->connection->bucket_alloc);
     body->progress = apr_time_now();
+    body->told = tus_hook_progress_begin(r, upload);
+    body->told_at = body->progress;
     tus_amend_lift_limit(r);
 }
 
@@ -100,22 +102,37 @@ static tus_body_e stopped(tus_body_t *body, const tus_error_t *error)
 static tus_body_e heed(tus_body_t *body)
 {
     tus_lock_t *lock = body->upload->lock;
+    const tus_error_t *error;
 
     switch (body->upload->core->locks->provider->asked(lock)) {
     case TUS_ASKED_RELEASE:
         return TUS_BODY_ASKED;
     case TUS_ASKED_STOP:
-        return stopped(body, tus_error(body->r->pool, TUS_ERR_UPLOAD_STOPPED, NULL));
+        error = tus_hook_progress_stopped(body->told, body->r->pool);
+        return stopped(body,
+                       error ? error : tus_error(body->r->pool, TUS_ERR_UPLOAD_STOPPED, NULL));
     case TUS_ASKED_NOTHING:
         break;
     }
     return TUS_BODY_AGAIN;
 }
 
-/* Other modules hear of what was stored; one of them may have seen enough. */
+static void tell_progress(tus_body_t *body)
+{
+    if (body->told && body->progress - body->told_at >= tus_config_of(body->r)->hook_interval) {
+        body->told_at = body->progress;
+        tus_hook_progress_tell(body->told, body->upload, body->r);
+    }
+}
+
+/* Others hear of what was stored; one of them may have seen enough. */
 static tus_body_e tell(tus_body_t *body, tus_body_e state)
 {
     const tus_error_t *error = NULL;
+
+    if (state == TUS_BODY_AGAIN) {
+        tell_progress(body);
+    }
 
     if (state == TUS_BODY_AGAIN || state == TUS_BODY_DONE) {
         error = tus_events_receive(body->r, body->upload);

@@ -78,14 +78,20 @@ static apr_status_t write_record(tus_upload_t *upload, int durable)
 const tus_error_t *tus_commit_record(tus_upload_t *upload, int durable)
 {
     const tus_core_t *core = upload->core;
-    apr_status_t rv = write_record(upload, durable);
+    const tus_error_t *error =
+        upload->recorded ? NULL : core->events->will_create(core->baton, upload);
+    apr_status_t rv;
+
+    if (error) {
+        return error;
+    }
+    rv = write_record(upload, durable);
 
     if (rv != APR_SUCCESS) {
         return tus_error_system(upload->pool, rv, "cannot write the record of upload %s",
                                 upload->record->id);
     }
     upload->changed = 0;
-    upload->lasting = durable;
     if (!upload->recorded) {
         upload->recorded = 1;
         core->events->post_create(core->baton, upload);
@@ -130,7 +136,10 @@ const tus_error_t *tus_commit_finish(tus_upload_t *upload)
     }
     tus_commit_adopt(upload);
     record->finished = core->now();
-    error = tus_commit_record(upload, durable);
+    error = core->events->will_finish(core->baton, upload);
+    if (!error) {
+        error = tus_commit_record(upload, durable);
+    }
     if (error) {
         record->finished = 0;
         return error;

@@ -65,10 +65,17 @@ static tus_settings_t built_in = {
                               "Upload-Defer-Length, Upload-Concat, Upload-Expires, "
                               "Tus-Checksum-Algorithm" },
     .cors_max_age = 86400 * APR_USEC_PER_SEC,
+    .hook_timeout = 15 * APR_USEC_PER_SEC,
+    .hook_retry = { .times = 3, .backoff = APR_USEC_PER_SEC },
+    .hook_interval = APR_USEC_PER_SEC,
+    .hook_max_age = 7 * 86400 * APR_USEC_PER_SEC,
+    .hook_verify = 1,
+    .allow_hook = { .local = 1 },
 };
 
 /* Of the server as a whole, since tus_config_reset(). */
 static apr_array_header_t *stores;
+static apr_array_header_t *hooks;
 static const char *state_dir = TUS_STATE_DIR_DEFAULT;
 
 /* ---- the table ----------------------------------------------------------- */
@@ -125,6 +132,18 @@ static void remember_store(const row_t *row, const tus_settings_t *value)
     }
 }
 
+/* For the events that are told when no request is there any more. */
+static void remember_hook(const cmd_parms *cmd, const row_t *row, const tus_settings_t *value,
+                          config_t *config)
+{
+    if (row->offset == offsetof(tus_settings_t, hooks) && value->hooks.list
+        && value->hooks.list->nelts) {
+        APR_ARRAY_PUSH(hooks, tus_said_hook_t) =
+            (tus_said_hook_t){ APR_ARRAY_IDX(value->hooks.list, 0, tus_hook_spec_t *), cmd->server,
+                               config };
+    }
+}
+
 /* The function of every row but TusStateDir. */
 static const char *set(cmd_parms *cmd, void *dir_config, int argc, char *const argv[])
 {
@@ -153,6 +172,7 @@ static const char *set(cmd_parms *cmd, void *dir_config, int argc, char *const a
         put(row, &config->now, config->said & bit, &value, cmd->pool);
         config->said |= bit;
         remember_store(row, &value);
+        remember_hook(cmd, row, &value, config);
     }
     else if (reset) {
         config->reset |= bit;
@@ -244,6 +264,24 @@ const command_rec tus_config_commands[] = {
             "N[s|mi|h|d|w], from 0 to 365d, or default"),
     SETTING("TusAllowStore", allow_store, tus_parse_allow_store, 0, IN_DIRECTORY,
             "DIR ... (absolute), none or default"),
+    ADDING("TusHook", hooks, tus_parse_hook, tus_parse_join_hooks, IN_HTACCESS,
+           "URL [EVENT ...], none or default; URL is http://..., https://..., "
+           "unix:SOCKET|http://... or a path of this virtual host"),
+    SETTING("TusHookTimeout", hook_timeout, tus_parse_hook_timeout, 1, IN_HTACCESS,
+            "N[ms|s|mi|h], from 1ms to 1h, or default"),
+    SETTING("TusHookRetry", hook_retry, tus_parse_hook_retry, 0, IN_HTACCESS,
+            "N [DURATION], N from 0 to 100, or default"),
+    SETTING("TusHookProgressInterval", hook_interval, tus_parse_hook_interval, 1, IN_HTACCESS,
+            "N[ms|s|mi|h], from 10ms to 1h, or default"),
+    SETTING("TusHookMaxAge", hook_max_age, tus_parse_hook_max_age, 1, IN_DIRECTORY,
+            "N[s|mi|h|d|w], from 1s to 3650d, or default"),
+    SETTING("TusHookForwardHeader", hook_forward, tus_parse_hook_forward, 0, IN_DIRECTORY,
+            "NAME ..., none or default"),
+    SETTING("TusHookVerify", hook_verify, tus_parse_hook_verify, 1, IN_DIRECTORY, "On|Off|default"),
+    SETTING("TusHookSecret", hook_secret, tus_parse_hook_secret, 1, IN_HTACCESS,
+            "VALUE, file:PATH, exec:COMMAND, none or default; in an .htaccess a VALUE only"),
+    SETTING("TusAllowHook", allow_hook, tus_parse_allow_hook, 0, IN_DIRECTORY,
+            "Off, Local, PREFIX ... or default"),
     SETTING("TusStatus", status, tus_parse_status, 1, IN_DIRECTORY, "On|Off|default"),
     AP_INIT_TAKE_ARGV("TusStateDir", set_state_dir, NULL, IN_SERVER, "DIR (absolute), or default"),
     { NULL, { NULL }, NULL, 0, RAW_ARGS, NULL },
@@ -342,9 +380,12 @@ void *tus_config_merge(apr_pool_t *p, void *base, void *add)
 
 const tus_settings_t *tus_config_of(const request_rec *r)
 {
-    const config_t *config = ap_get_module_config(r->per_dir_config, &tus_module);
+    return tus_config_settings(ap_get_module_config(r->per_dir_config, &tus_module));
+}
 
-    return &config->now;
+const tus_settings_t *tus_config_settings(const void *section)
+{
+    return &((const config_t *)section)->now;
 }
 
 apr_off_t tus_config_max_size(const tus_settings_t *settings)
@@ -407,8 +448,14 @@ const apr_array_header_t *tus_config_stores(void)
     return stores;
 }
 
+const apr_array_header_t *tus_config_hooks(void)
+{
+    return hooks;
+}
+
 void tus_config_reset(apr_pool_t *pconf)
 {
+    hooks = apr_array_make(pconf, 4, sizeof(tus_said_hook_t));
     stores = apr_array_make(pconf, 4, sizeof(tus_store_spec_t));
     state_dir = TUS_STATE_DIR_DEFAULT;
 }

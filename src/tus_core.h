@@ -28,11 +28,17 @@ typedef struct tus_upload_t tus_upload_t;
 typedef struct tus_events_t {
     /** Before anything is made; may change the record's id, pairs and storage_path. */
     const tus_error_t *(*pre_create)(void *baton, tus_upload_t *upload);
+    /** All is made but the record: what is to be told of it is written down now, if anything is. */
+    const tus_error_t *(*will_create)(void *baton, tus_upload_t *upload);
     void (*post_create)(void *baton, tus_upload_t *upload);
     /** All bytes are stored and synced. */
     const tus_error_t *(*pre_finish)(void *baton, tus_upload_t *upload);
+    /** Likewise: all that is missing is a record that says so. */
+    const tus_error_t *(*will_finish)(void *baton, tus_upload_t *upload);
     void (*post_finish)(void *baton, tus_upload_t *upload);
     const tus_error_t *(*pre_terminate)(void *baton, tus_upload_t *upload);
+    /** Likewise: it is about to be removed. */
+    const tus_error_t *(*will_terminate)(void *baton, tus_upload_t *upload);
     void (*post_terminate)(void *baton, tus_upload_t *upload);
     void (*expired)(void *baton, tus_upload_t *upload);
     /** Its data was cut back: a system that went down may not have stored the rest of it. */
@@ -44,6 +50,7 @@ typedef struct tus_events_t {
 /** An endpoint as the deeds see it. */
 typedef struct tus_core_t {
     tus_store_t *store;
+    const char *state_dir; /**< the store's own, in TusStateDir */
     tus_meta_t *meta;
     tus_locks_t *locks;
     tus_sync_e sync;

@@ -142,9 +142,10 @@ const tus_error_t *tus_create(tus_upload_t **result, const tus_core_t *core,
 void tus_create_undo(tus_upload_t *upload)
 {
     const tus_core_t *core = upload->core;
+    int is_told = upload->recorded && !core->events->will_terminate(core->baton, upload);
 
-    if (core->store->provider->remove && tus_remove(upload) == APR_SUCCESS && upload->recorded) {
-        core->events->post_terminate(core->baton, upload); /* its creation was told */
+    if (core->store->provider->remove && tus_remove(upload) == APR_SUCCESS && is_told) {
+        core->events->post_terminate(core->baton, upload); /* as its creation was */
     }
     tus_upload_release(upload);
 }

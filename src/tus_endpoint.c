@@ -141,9 +141,9 @@ static const tus_error_t *find_state(const char **dir, tus_store_t *store, const
     return NULL;
 }
 
-static const tus_error_t *open_meta(tus_meta_t **meta, tus_store_t *store,
-                                    const tus_settings_t *settings, apr_pool_t *p)
+static const tus_error_t *open_meta(tus_core_t *core, const tus_settings_t *settings, apr_pool_t *p)
 {
+    tus_store_t *store = core->store;
     tus_meta_place_t *place = apr_pcalloc(p, sizeof(*place));
     const tus_error_t *error;
     apr_status_t rv = APR_SUCCESS;
@@ -160,8 +160,9 @@ static const tus_error_t *open_meta(tus_meta_t **meta, tus_store_t *store,
         rv = store->provider->info_dir(store, &place->info_dir);
     }
     if (rv == APR_SUCCESS) {
-        rv = settings->meta.provider->open(meta, place, p);
+        rv = settings->meta.provider->open(&core->meta, place, p);
     }
+    core->state_dir = place->state_dir;
     if (rv != APR_SUCCESS) {
         return tus_error_system(p, rv, "cannot open the metadata in %s", place->state_dir);
     }
@@ -208,7 +209,7 @@ const tus_error_t *tus_endpoint_open(tus_core_t **result, request_rec *r,
                                 " start");
     }
     *result = core;
-    return open_meta(&core->meta, store, settings, p);
+    return open_meta(core, settings, p);
 }
 
 int tus_endpoint_has(request_rec *r, const tus_settings_t *settings, const char *id)
@@ -251,6 +252,6 @@ apr_status_t tus_endpoint_reopen(tus_core_t **core, const tus_state_store_t *kno
     if (!(*core)->locks) {
         return APR_EGENERAL;
     }
-    error = open_meta(&(*core)->meta, store, &settings, p);
+    error = open_meta(*core, &settings, p);
     return error ? APR_EGENERAL : APR_SUCCESS;
 }

@@ -104,6 +104,12 @@ static const struct {
     [TUS_ERR_METHOD_NOT_ALLOWED] = {
         "ERR_METHOD_NOT_ALLOWED", 405,
         "this method is not offered here; see Allow" },
+    [TUS_ERR_HOOK_FAILED] = {
+        "ERR_HOOK_FAILED", 502,
+        "the application behind this server could not be asked; try again later" },
+    [TUS_ERR_HOOK_BUSY] = {
+        "ERR_TOO_BUSY", 503,
+        "too many requests wait for the application behind this server; try again later" },
     [TUS_ERR_INSUFFICIENT_STORAGE] = {
         "ERR_INSUFFICIENT_STORAGE", 507,
         "the server has no room left; what arrived is kept, try again later" },

@@ -209,24 +209,40 @@ static const tus_error_t *take_storage(tus_upload_t *upload, const tus_record_t 
     return NULL;
 }
 
+static const tus_error_t *take(tus_upload_t *upload, const tus_record_t *said, const char *before)
+{
+    const tus_error_t *error = take_id(upload, said);
+
+    if (!error) {
+        error = take_pairs(upload, said, before);
+    }
+    return error ? error : take_storage(upload, said);
+}
+
+/* The modules of this server first, so that what the application hears of is what they left. */
 static const tus_error_t *pre_create(void *baton, tus_upload_t *upload)
 {
     tus_record_t said = *upload->record;
-    const tus_error_t *error;
-    const char *before;
+    const char *before = tus_metadata_format(said.pairs, upload->pool);
+    const tus_error_t *error = NULL;
 
-    if (!is_hooked("tus_pre_create")) {
-        return NULL;
+    if (is_hooked("tus_pre_create")) {
+        error = run(ap_run_tus_pre_create, baton, upload, &said, TUS_ERR_UPLOAD_REJECTED);
+        if (!error) {
+            error = take(upload, &said, before);
+        }
     }
+    if (error) {
+        return error;
+    }
+    said = *upload->record;
     before = tus_metadata_format(said.pairs, upload->pool);
-    error = run(ap_run_tus_pre_create, baton, upload, &said, TUS_ERR_UPLOAD_REJECTED);
+    error = tus_hook_ask(TUS_HOOK_PRE_CREATE, upload, baton, &said);
     if (!error) {
-        error = take_id(upload, &said);
+        error = take(upload, &said, before);
     }
-    if (!error) {
-        error = take_pairs(upload, &said, before);
-    }
-    return error ? error : take_storage(upload, &said);
+    upload->record->hooks = tus_hook_table_keys(baton, upload->pool);
+    return error;
 }
 
 /* ---- the log -------------------------------------------------------------- */
@@ -253,6 +269,11 @@ static void story(request_rec *r, int level, const char *format, ...)
 
 /* ---- the events ----------------------------------------------------------- */
 
+static const tus_error_t *will_create(void *baton, tus_upload_t *upload)
+{
+    return tus_hook_tell(TUS_HOOK_POST_CREATE, upload, baton);
+}
+
 static void post_create(void *baton, tus_upload_t *upload)
 {
     const tus_record_t *record = upload->record;
@@ -261,12 +282,25 @@ static void post_create(void *baton, tus_upload_t *upload)
           record->size == TUS_SIZE_UNKNOWN ? "deferred"
                                            : apr_off_t_toa(upload->pool, record->size));
     tus_metrics_upload(TUS_METRIC_CREATED);
+    tus_hook_told(TUS_HOOK_POST_CREATE, upload, baton);
     tell("tus_post_create", ap_run_tus_post_create, baton, upload);
 }
 
 static const tus_error_t *pre_finish(void *baton, tus_upload_t *upload)
 {
-    return ask("tus_pre_finish", ap_run_tus_pre_finish, baton, upload, TUS_ERR_UPLOAD_REJECTED);
+    const tus_error_t *error =
+        ask("tus_pre_finish", ap_run_tus_pre_finish, baton, upload, TUS_ERR_UPLOAD_REJECTED);
+
+    if (error) {
+        return error;
+    }
+    return baton ? tus_hook_ask(TUS_HOOK_PRE_FINISH, upload, baton, NULL)
+                 : tus_hook_leave(TUS_HOOK_PRE_FINISH, upload);
+}
+
+static const tus_error_t *will_finish(void *baton, tus_upload_t *upload)
+{
+    return tus_hook_tell(TUS_HOOK_POST_FINISH, upload, baton);
 }
 
 static void post_finish(void *baton, tus_upload_t *upload)
@@ -274,19 +308,37 @@ static void post_finish(void *baton, tus_upload_t *upload)
     story(baton, APLOG_INFO, "UploadFinished id=%s size=%" APR_OFF_T_FMT, upload->record->id,
           upload->record->size);
     tus_metrics_upload(TUS_METRIC_FINISHED);
+    tus_hook_told(TUS_HOOK_POST_FINISH, upload, baton);
     tell("tus_post_finish", ap_run_tus_post_finish, baton, upload);
 }
 
 static const tus_error_t *pre_terminate(void *baton, tus_upload_t *upload)
 {
-    return ask("tus_pre_terminate", ap_run_tus_pre_terminate, baton, upload,
-               TUS_ERR_TERMINATION_REJECTED);
+    const tus_error_t *error = ask("tus_pre_terminate", ap_run_tus_pre_terminate, baton, upload,
+                                   TUS_ERR_TERMINATION_REJECTED);
+
+    return error ? error : tus_hook_ask(TUS_HOOK_PRE_TERMINATE, upload, baton, NULL);
+}
+
+/* What was not confirmed of its life is so now, while its record is there to bear it out. */
+static const tus_error_t *will_terminate(void *baton, tus_upload_t *upload)
+{
+    const tus_error_t *error = tus_hook_tell(TUS_HOOK_POST_TERMINATE, upload, baton);
+
+    if (!error) {
+        tus_hook_told(TUS_HOOK_POST_CREATE, upload, baton);
+    }
+    if (!error && upload->record->finished) {
+        tus_hook_told(TUS_HOOK_POST_FINISH, upload, baton);
+    }
+    return error;
 }
 
 static void post_terminate(void *baton, tus_upload_t *upload)
 {
     story(baton, APLOG_INFO, "UploadTerminated id=%s", upload->record->id);
     tus_metrics_upload(TUS_METRIC_TERMINATED);
+    tus_hook_told(TUS_HOOK_POST_TERMINATE, upload, baton);
     tell("tus_post_terminate", ap_run_tus_post_terminate, baton, upload);
 }
 
@@ -314,10 +366,13 @@ static void lost(void *baton, const char *id)
 }
 
 const tus_events_t tus_events = { .pre_create = pre_create,
+                                  .will_create = will_create,
                                   .post_create = post_create,
                                   .pre_finish = pre_finish,
+                                  .will_finish = will_finish,
                                   .post_finish = post_finish,
                                   .pre_terminate = pre_terminate,
+                                  .will_terminate = will_terminate,
                                   .post_terminate = post_terminate,
                                   .expired = expired,
                                   .cut = cut,

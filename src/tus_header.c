@@ -4,6 +4,7 @@
 #include "tus_words.h"
 
 #include <apr_encode.h>
+#include <apr_lib.h>
 #include <apr_strings.h>
 
 #include <string.h>
@@ -36,6 +37,55 @@ int tus_header_is_media_type(const char *value, const char *type)
     value += len;
     value += strspn(value, " \t");
     return *value == '\0' || *value == ';';
+}
+
+int tus_header_is_field(const char *name, const char *value)
+{
+    if (!*name || name[strspn(name, TUS_TCHAR)]) {
+        return 0;
+    }
+    for (; *value; value++) {
+        if (apr_iscntrl(*value) && *value != '\t') {
+            return 0;
+        }
+    }
+    return 1;
+}
+
+/* Fields, and beginnings of them. */
+static const char *const reserved[] = {
+    "Access-Control-",
+    "Tus-",
+    "Upload-",
+    "X-Accel-",
+    "X-Sendfile-",
+    "Connection",
+    "Content-Length",
+    "Date",
+    "Keep-Alive",
+    "Location",
+    "Proxy-Connection",
+    "Server",
+    "TE",
+    "Trailer",
+    "Transfer-Encoding",
+    "Upgrade",
+    "X-Content-Type-Options",
+    "X-Lighttpd-Send-File",
+    "X-Sendfile",
+};
+
+int tus_header_is_reserved(const char *name)
+{
+    for (apr_size_t i = 0; i < sizeof(reserved) / sizeof(reserved[0]); i++) {
+        apr_size_t len = strlen(reserved[i]);
+
+        if (strncasecmp(name, reserved[i], len) == 0
+            && (name[len] == '\0' || reserved[i][len - 1] == '-')) {
+            return 1;
+        }
+    }
+    return 0;
 }
 
 apr_status_t tus_header_base64(const char *text, apr_size_t len, const char **bytes,

@@ -76,6 +76,37 @@ typedef struct tus_origin_t {
     ap_regex_t *regex; /**< NULL: any origin */
 } tus_origin_t;
 
+/** A TusHook. */
+typedef struct tus_hook_spec_t {
+    const char *text; /**< its URL as written */
+    tus_target_t target;
+    unsigned events;      /**< TUS_HOOK_BIT() of each */
+    const char *scope;    /**< the section or directory that it was said for, NULL: the server */
+    const char *htaccess; /**< directory of the .htaccess that said it, or NULL */
+    const char *where;    /**< "file:line" for messages */
+    char key[TUS_HOOK_KEY_SIZE];
+} tus_hook_spec_t;
+
+/** All TusHooks that hold. */
+typedef struct tus_hooks_t {
+    const apr_array_header_t *list; /**< of tus_hook_spec_t *; NULL for none */
+    int drops;                      /**< `none` was said, before those in the list */
+    int by_htaccess;                /**< it was an .htaccess that said it */
+} tus_hooks_t;
+
+/** TusHookRetry. */
+typedef struct tus_retry_t {
+    int times;
+    apr_interval_time_t
+        backoff; /**< before the first retry; each further one waits twice as long */
+} tus_retry_t;
+
+/** TusAllowHook: where an .htaccess's hooks may go. */
+typedef struct tus_allow_hook_t {
+    int local;                          /**< paths of this virtual host */
+    const apr_array_header_t *prefixes; /**< of const char *; NULL for none */
+} tus_allow_hook_t;
+
 /** What holds for a request, all scopes merged. */
 typedef struct tus_settings_t {
     tus_engine_t engine;
@@ -107,10 +138,26 @@ typedef struct tus_settings_t {
     apr_interval_time_t cors_max_age;
     apr_array_header_t *allow_store; /**< of const char *; NULL: the .htaccess's own tree */
     int status;                      /**< TusStatus */
+    tus_hooks_t hooks;
+    apr_interval_time_t hook_timeout;
+    tus_retry_t hook_retry;
+    apr_interval_time_t hook_interval;      /**< TusHookProgressInterval */
+    apr_interval_time_t hook_max_age;       /**< events older than this are given up */
+    const apr_array_header_t *hook_forward; /**< of const char *; NULL for none */
+    int hook_verify;
+    const char *hook_secret; /**< or NULL */
+    tus_allow_hook_t allow_hook;
 } tus_settings_t;
 
 /** TusProtocols. */
 #define TUS_PROTOCOL_TUS 0x1U
+
+/** A TusHook of the server's own configuration, and the section it stands in. */
+typedef struct tus_said_hook_t {
+    tus_hook_spec_t *spec;
+    server_rec *server;
+    void *section; /**< as tus_config_merge() has it */
+} tus_said_hook_t;
 
 extern const command_rec tus_config_commands[];
 
@@ -138,6 +185,12 @@ const char *tus_config_state_dir(server_rec *s);
 
 /** Every TusStore of the server's own configuration: an array of tus_store_spec_t. */
 const apr_array_header_t *tus_config_stores(void);
+
+/** Every TusHook of the server's own configuration: an array of tus_said_hook_t. */
+const apr_array_header_t *tus_config_hooks(void);
+
+/** What holds in a section, as tus_config_create() and tus_config_merge() make them. */
+const tus_settings_t *tus_config_settings(const void *section);
 
 /** Forgets what an earlier reading of the configuration said; from pre_config. */
 void tus_config_reset(apr_pool_t *pconf);
@@ -175,6 +228,28 @@ const char *tus_parse_cors_max_age(cmd_parms *cmd, tus_settings_t *to, int argc,
                                    char *const argv[]);
 const char *tus_parse_status(cmd_parms *cmd, tus_settings_t *to, int argc, char *const argv[]);
 
+/** What several parsers need: a length of time, On or Off. @return as a parser */
+const char *tus_parse_duration(cmd_parms *cmd, const char *arg, apr_interval_time_t min,
+                               apr_interval_time_t max, const char *range,
+                               apr_interval_time_t *duration);
+const char *tus_parse_flag(cmd_parms *cmd, const char *arg, int *flag);
+
+/* ---- tus_parse_hook.c: hooks ------------------------------------------------ */
+
+const char *tus_parse_hook(cmd_parms *cmd, tus_settings_t *to, int argc, char *const argv[]);
+const char *tus_parse_hook_timeout(cmd_parms *cmd, tus_settings_t *to, int argc,
+                                   char *const argv[]);
+const char *tus_parse_hook_retry(cmd_parms *cmd, tus_settings_t *to, int argc, char *const argv[]);
+const char *tus_parse_hook_interval(cmd_parms *cmd, tus_settings_t *to, int argc,
+                                    char *const argv[]);
+const char *tus_parse_hook_max_age(cmd_parms *cmd, tus_settings_t *to, int argc,
+                                   char *const argv[]);
+const char *tus_parse_hook_forward(cmd_parms *cmd, tus_settings_t *to, int argc,
+                                   char *const argv[]);
+const char *tus_parse_hook_verify(cmd_parms *cmd, tus_settings_t *to, int argc, char *const argv[]);
+const char *tus_parse_hook_secret(cmd_parms *cmd, tus_settings_t *to, int argc, char *const argv[]);
+const char *tus_parse_allow_hook(cmd_parms *cmd, tus_settings_t *to, int argc, char *const argv[]);
+
 /* ---- tus_parse_list.c: arguments that are names, also added to what is inherited ---- */
 
 const char *tus_parse_extensions(cmd_parms *cmd, tus_settings_t *to, int argc, char *const argv[]);
@@ -194,6 +269,7 @@ typedef void (*tus_join_fn)(void *to, const void *add, apr_pool_t *p);
 
 void tus_parse_join_choice(void *to, const void *add, apr_pool_t *p);
 void tus_parse_join_list(void *to, const void *add, apr_pool_t *p);
+void tus_parse_join_hooks(void *to, const void *add, apr_pool_t *p);
 
 /* ---- tus_parse_store.c: scopes and paths ---------------------------------- */
 
@@ -203,6 +279,10 @@ const char *tus_parse_allow_store(cmd_parms *cmd, tus_settings_t *to, int argc, 
 
 /** An absolute path, made canonical without following links. */
 const char *tus_parse_absolute(cmd_parms *cmd, const char *arg, const char **path);
+
+/** The path of the section that a directive stands in, or the directory of the .htaccess; NULL for
+ *  none. */
+const char *tus_parse_scope(const cmd_parms *cmd);
 
 /** Nonzero while an .htaccess is read. */
 int tus_parse_is_htaccess(const cmd_parms *cmd);
@@ -298,10 +378,11 @@ void tus_endpoint_announce(server_rec *s, apr_pool_t *p);
 /** A request that the endpoint owns; NULL from tus_mount_of() for all others. */
 typedef struct tus_request_t {
     const tus_settings_t *settings;
-    unsigned offers;  /**< TUS_EXT_* */
-    const char *base; /**< URL or path that Location starts with, ending in "/" */
-    const char *path; /**< path of the endpoint as this request has it, ending in "/" */
-    const char *id;   /**< the upload that the URL names, or NULL at the base itself */
+    unsigned offers;   /**< TUS_EXT_* */
+    const char *base;  /**< URL or path that Location starts with, ending in "/" */
+    const char *path;  /**< path of the endpoint as this request has it, ending in "/" */
+    const char *id;    /**< the upload that the URL names, or NULL at the base itself */
+    tus_reply_t *said; /**< what hooks add to the answer */
 } tus_request_t;
 
 /** For the post_perdir_config hook: claims the request if it is the endpoint's. */
@@ -361,6 +442,9 @@ void tus_answer_after_body(request_rec *r);
 /** Answers without a body. @return what a handler returns */
 int tus_answer_empty(request_rec *r, int status);
 
+/** Answers as hooks want it; without any, as tus_answer_empty(). */
+int tus_answer_done(request_rec *r, int status);
+
 /** Logs the error, once, and answers with it as text/plain. @return what a handler returns */
 int tus_answer_error(request_rec *r, const tus_error_t *error);
 
@@ -383,10 +467,12 @@ typedef struct tus_body_t {
     request_rec *r;
     tus_upload_t *upload;
     apr_bucket_brigade *brigade;
-    apr_time_t progress;      /**< when bytes last arrived */
-    apr_off_t received;       /**< bytes read from the client */
-    int http_status;          /**< for TUS_BODY_ANSWERED: what the handler returns */
-    const tus_error_t *error; /**< for TUS_BODY_REFUSED and TUS_BODY_STOPPED */
+    apr_time_t progress;         /**< when bytes last arrived */
+    struct tus_progress_t *told; /**< hooks that are told of it, or NULL */
+    apr_time_t told_at;          /**< when they last were */
+    apr_off_t received;          /**< bytes read from the client */
+    int http_status;             /**< for TUS_BODY_ANSWERED: what the handler returns */
+    const tus_error_t *error;    /**< for TUS_BODY_REFUSED and TUS_BODY_STOPPED */
 } tus_body_t;
 
 /** Begins to receive; lifts httpd's built-in LimitRequestBody for this request. */
@@ -436,7 +522,7 @@ typedef enum {
 } tus_metric_e;
 
 /** To be changed with the layout of the counters, or with what they mean. */
-#define TUS_METRICS_LAYOUT 1
+#define TUS_METRICS_LAYOUT 2
 
 /** Bytes of shared memory that the counters take. */
 apr_size_t tus_metrics_size(void);
@@ -449,6 +535,15 @@ void tus_metrics_upload(tus_metric_e what);
 void tus_metrics_request(const request_rec *r);
 void tus_metrics_error(const tus_error_t *error, int status);
 void tus_metrics_received(apr_size_t bytes);
+
+/** A call of a hook. @param time that it took */
+void tus_metrics_hook(tus_hook_e type, apr_interval_time_t time, int is_told);
+void tus_metrics_hook_retry(tus_hook_e type);
+void tus_metrics_hook_given_up(tus_hook_e type);
+
+/** The courier's bell: rung by whoever put something into a spool, in whatever process. */
+void tus_metrics_ring(void);
+apr_uint64_t tus_metrics_rings(void);
 
 /** Handler: Prometheus text for SetHandler tus-metrics where TusStatus is On; else 404. */
 int tus_metrics_handler(request_rec *r);
@@ -526,6 +621,172 @@ int tus_v1_append(request_rec *r, const tus_request_t *request, const tus_core_t
 
 /** Answers a GET with the upload's bytes. */
 int tus_download(request_rec *r, tus_upload_t *upload);
+
+/* ---- tus_hook_table.c: which hooks there are ---------------------------------- */
+
+/** A hook, and what holds for it. */
+typedef struct tus_hook_t {
+    const tus_hook_spec_t *spec;
+    server_rec *server;
+    const tus_settings_t *settings;
+} tus_hook_t;
+
+/** post_config: gathers the TusHooks of the server's own files. */
+void tus_hook_table_init(apr_pool_t *pconf);
+
+/** The hooks of a request's endpoint that take an event: an array of tus_hook_t, or NULL. */
+apr_array_header_t *tus_hook_table_of(const request_rec *r, tus_hook_e type, apr_pool_t *p);
+
+/** The keys of all hooks that may be told of an upload created by this request: an array of
+ *  const char *, or NULL. */
+const apr_array_header_t *tus_hook_table_keys(const request_rec *r, apr_pool_t *p);
+
+/**
+ * The hook of that key, for an event that waits; NULL if it is not configured any more, nor another
+ * one in its place. Of an .htaccess it is what was noted, with what the server's own files say.
+ */
+const tus_hook_t *tus_hook_table_find(const char *key, tus_hook_e type, apr_pool_t *p);
+
+/** Notes a hook of an .htaccess in TusStateDir, if it is not there as it is. */
+apr_status_t tus_hook_table_note(const tus_hook_t *hook, apr_pool_t *p);
+
+/**
+ * May a hook be called? Those of the server's own files may.
+ * @param is_public set if only public addresses may be connected to
+ */
+int tus_hook_table_allows(const tus_hook_t *hook, int *is_public);
+
+/* ---- tus_hook_note.c: the hooks of .htaccess files, in TusStateDir ------------ */
+
+/** What is noted of one. */
+typedef struct tus_hook_note_t {
+    const char *server; /**< name and port of the virtual host */
+    const char *dir;    /**< of the .htaccess */
+    const char *url;    /**< as written */
+    apr_interval_time_t timeout;
+    apr_interval_time_t backoff;
+    const char *secret; /**< or NULL */
+} tus_hook_note_t;
+
+/** Writes a note, unless it is there as it is. */
+apr_status_t tus_hook_note_write(const char *state_dir, const char *key,
+                                 const tus_hook_note_t *note, apr_pool_t *p);
+
+/** Reads it. @return APR_SUCCESS; APR_ENOENT; TUS_EDAMAGED; or what the system said */
+apr_status_t tus_hook_note_read(tus_hook_note_t *note, const char *state_dir, const char *key,
+                                apr_pool_t *p);
+
+/* ---- tus_hook_local.c: hooks that this server itself answers -------------------- */
+
+/** post_config: makes what tells our calls from others, or finds it. */
+apr_status_t tus_hook_local_init(server_rec *s);
+
+/** post_read_request hook: recognizes a call of ours, and strips what tells it. */
+int tus_hook_local_read(request_rec *r);
+
+/** fixups hook: TUS_HOOK=1 in the environment of what answers our call, and nowhere else. */
+int tus_hook_local_environment(request_rec *r);
+
+/** Nonzero for a request that is a call of ours, or was made of one. */
+int tus_hook_local_is_call(const request_rec *r);
+
+/**
+ * Aims a call at this server: address and URL of the virtual host, and the field that tells it.
+ * @param r the request that is the cause, or NULL
+ */
+apr_status_t tus_hook_local_aim(tus_call_t *call, apr_table_t *headers, const tus_hook_t *hook,
+                                const request_rec *r, apr_pool_t *p);
+
+/**
+ * A request is to wait for this server's own answer: at most a quarter of MaxRequestWorkers may.
+ * @return APR_SUCCESS; APR_EBUSY; or what the system said
+ */
+apr_status_t tus_hook_local_enter(int *slot);
+void tus_hook_local_leave(int slot);
+
+/* ---- tus_hook_call.c: one call ---------------------------------------------------- */
+
+/** child_init */
+void tus_hook_call_init(apr_pool_t *pchild, server_rec *s);
+
+/** What is sent. */
+typedef struct tus_hook_event_t {
+    tus_hook_e type;
+    const char *event_id;
+    const apr_table_t *headers; /**< forwarded, or NULL */
+    const char *body;
+    apr_size_t len;
+} tus_hook_event_t;
+
+/**
+ * Calls a hook once, as TusAllowHook, TusHookTimeout, TusHookVerify and TusHookSecret say.
+ * @param r the request that is the cause, or NULL
+ * @return as the provider's call; TUS_EREFUSED where TusAllowHook forbids it; APR_EBUSY where too
+ *         many wait for this server itself; called->why says it in words
+ */
+apr_status_t tus_hook_call(tus_called_t *called, const tus_hook_t *hook,
+                           const tus_hook_event_t *event, const request_rec *r,
+                           const tus_cancel_t *cancel, apr_pool_t *p);
+
+/* ---- tus_hook_event.c: from a request and its upload to what a hook is sent -------- */
+
+/**
+ * Describes an event, from the upload's pool.
+ * @param r the request that is the cause, or NULL
+ * @param is_kept it will lie on disk: what is secret is left out unless `forward` names it
+ */
+const tus_error_t *tus_hook_event_make(tus_hook_event_t *event, tus_hook_e type,
+                                       const tus_upload_t *upload, const request_rec *r,
+                                       const apr_array_header_t *forward, int is_kept);
+
+/* ---- tus_hook_ask.c: pre-*, for which the request waits ----------------------------- */
+
+/**
+ * Asks all hooks of the request's endpoint.
+ * @param said pre-create: a copy of the record, which they may change
+ * @return NULL; what they refuse with; TUS_ERR_HOOK_FAILED; or TUS_ERR_HOOK_BUSY
+ */
+const tus_error_t *tus_hook_ask(tus_hook_e type, const tus_upload_t *upload, request_rec *r,
+                                tus_record_t *said);
+
+/** Where no request is there to wait: NULL if none of the upload's hooks wants to be asked. */
+const tus_error_t *tus_hook_leave(tus_hook_e type, const tus_upload_t *upload);
+
+/** What a refusal says to the client, allocated from p. */
+const tus_reply_t *tus_hook_reply(const tus_verdict_t *verdict, apr_pool_t *p);
+
+/* ---- tus_hook_tell.c: post-*, which wait in the spool -------------------------------- */
+
+/** Spools an event as pending, before it happens. @param r the request, or NULL for a sweep */
+const tus_error_t *tus_hook_tell(tus_hook_e type, const tus_upload_t *upload, const request_rec *r);
+
+/** It happened. */
+void tus_hook_told(tus_hook_e type, const tus_upload_t *upload, const request_rec *r);
+
+/* ---- tus_hook_progress.c: post-receive ------------------------------------------------ */
+
+/** What a request and its calls share. */
+typedef struct tus_progress_t tus_progress_t;
+
+/** child_init */
+void tus_hook_progress_init(apr_pool_t *pchild);
+
+/** Begins to tell of a request's progress; NULL if no hook wants to know. */
+tus_progress_t *tus_hook_progress_begin(request_rec *r, const tus_upload_t *upload);
+
+/** Tells how far it is, unless the last call still runs. Never waits. */
+void tus_hook_progress_tell(tus_progress_t *progress, const tus_upload_t *upload, request_rec *r);
+
+/** NULL, or the error that a hook stopped the upload with. @param progress may be NULL */
+const tus_error_t *tus_hook_progress_stopped(const tus_progress_t *progress, apr_pool_t *p);
+
+/* ---- tus_courier.c: tells what waits ---------------------------------------------------- */
+
+/** post_config: registers the watchdog callback. */
+int tus_courier_register(server_rec *s, apr_pool_t *pconf);
+
+/** How many events wait in all spools, and since when the oldest does; 0 for none. */
+apr_status_t tus_courier_count(apr_uint64_t *waiting, apr_time_t *oldest, apr_pool_t *p);
 
 /* ---- tus_sweep.c: what is done in the background -------------------------- */
 

@@ -14,6 +14,7 @@
 #include <http_protocol.h>
 #include <http_request.h>
 
+#include <stddef.h>
 #include <string.h>
 
 typedef volatile apr_uint64_t counter_t;
@@ -32,6 +33,21 @@ static const char *const methods[] = {
 };
 #define METHOD_COUNT (sizeof methods / sizeof *methods)
 
+/* How long calls of hooks take: upper bounds in microseconds; the last bucket has all. */
+static const apr_interval_time_t bounds[] = { 5000,   10000,   25000,   50000,   100000,  250000,
+                                              500000, 1000000, 2500000, 5000000, 10000000 };
+#define BOUND_COUNT (sizeof bounds / sizeof *bounds)
+
+/* Of one of the events. */
+typedef struct hook_t {
+    counter_t invocations;
+    counter_t errors;
+    counter_t retries;
+    counter_t given_up;
+    counter_t buckets[BOUND_COUNT + 1];
+    counter_t microseconds;
+} hook_t;
+
 /* What TUS_METRICS_LAYOUT stands for. */
 typedef struct counters_t {
     counter_t requests[METHOD_COUNT];
@@ -40,6 +56,8 @@ typedef struct counters_t {
     counter_t other[TUS_ERR_COUNT]; /* with another, when there was no pair left */
     counter_t received;
     counter_t uploads[TUS_METRIC_COUNT];
+    hook_t hooks[TUS_HOOK_COUNT];
+    counter_t rings;  /* of the courier's bell */
     counter_t parked; /* a gauge; nothing raises it yet, as no upload is parked in this version */
 } counters_t;
 
@@ -137,6 +155,50 @@ void tus_metrics_received(apr_size_t bytes)
     }
 }
 
+void tus_metrics_hook(tus_hook_e type, apr_interval_time_t time, int is_told)
+{
+    apr_size_t i = 0;
+    hook_t *hook;
+
+    if (!counters) {
+        return;
+    }
+    while (i < BOUND_COUNT && time > bounds[i]) {
+        i++;
+    }
+    hook = &counters->hooks[type];
+    add(&hook->invocations, 1);
+    add(&hook->errors, !is_told);
+    add(&hook->buckets[i], 1);
+    add(&hook->microseconds, (apr_uint64_t)time);
+}
+
+void tus_metrics_hook_retry(tus_hook_e type)
+{
+    if (counters) {
+        add(&counters->hooks[type].retries, 1);
+    }
+}
+
+void tus_metrics_hook_given_up(tus_hook_e type)
+{
+    if (counters) {
+        add(&counters->hooks[type].given_up, 1);
+    }
+}
+
+void tus_metrics_ring(void)
+{
+    if (counters) {
+        add(&counters->rings, 1);
+    }
+}
+
+apr_uint64_t tus_metrics_rings(void)
+{
+    return counters ? apr_atomic_read64(&counters->rings) : 0;
+}
+
 /* ---- Prometheus's text format 0.0.4 -------------------------------------- */
 
 #define CONTENT_TYPE "text/plain; version=0.0.4; charset=utf-8"
@@ -228,6 +290,70 @@ static void print_active(request_rec *r)
     }
 }
 
+static void print_hook_counter(request_rec *r, const char *name, const char *help,
+                               apr_size_t offset)
+{
+    print_type(r, name, "counter", help);
+    for (int i = 0; i < TUS_HOOK_COUNT; i++) {
+        const char *hook = (const char *)&counters->hooks[i];
+
+        ap_rprintf(r, "%s{hook=\"%s\"} %" APR_UINT64_T_FMT "\n", name, tus_hook_name((tus_hook_e)i),
+                   apr_atomic_read64((counter_t *)(hook + offset)));
+    }
+}
+
+static void print_histogram(request_rec *r, const char *name, tus_hook_e type)
+{
+    hook_t *hook = &counters->hooks[type];
+    apr_uint64_t sum = 0;
+
+    for (apr_size_t i = 0; i <= BOUND_COUNT; i++) {
+        const char *bound =
+            i < BOUND_COUNT ? apr_psprintf(r->pool, "%.3f", (double)bounds[i] / 1e6) : "+Inf";
+
+        sum += apr_atomic_read64(&hook->buckets[i]);
+        ap_rprintf(r, "%s_bucket{hook=\"%s\",le=\"%s\"} %" APR_UINT64_T_FMT "\n", name,
+                   tus_hook_name(type), bound, sum);
+    }
+    ap_rprintf(r, "%s_sum{hook=\"%s\"} %.6f\n%s_count{hook=\"%s\"} %" APR_UINT64_T_FMT "\n", name,
+               tus_hook_name(type), (double)apr_atomic_read64(&hook->microseconds) / 1e6, name,
+               tus_hook_name(type), sum);
+}
+
+static void print_spool(request_rec *r)
+{
+    apr_uint64_t waiting;
+    apr_time_t oldest;
+
+    if (tus_courier_count(&waiting, &oldest, r->pool) != APR_SUCCESS) {
+        return;
+    }
+    print_value(r, "tus_hook_spool_events", "gauge", "Events that wait to be told.", waiting);
+    print_value(r, "tus_hook_spool_age_seconds", "gauge",
+                "Since when the oldest of them waits; 0 if there is none.",
+                oldest ? (apr_uint64_t)apr_time_sec(apr_time_now() - oldest) : 0);
+}
+
+static void print_hooks(request_rec *r)
+{
+    const char *duration = "tus_hook_duration_seconds";
+
+    print_hook_counter(r, "tus_hook_invocations_total", "Calls of hooks, by event.",
+                       offsetof(hook_t, invocations));
+    print_hook_counter(r, "tus_hook_errors_total", "Calls of hooks that failed.",
+                       offsetof(hook_t, errors));
+    print_hook_counter(r, "tus_hook_retries_total", "Calls that were, or will be, made once more.",
+                       offsetof(hook_t, retries));
+    print_hook_counter(r, "tus_hook_given_up_total",
+                       "Events that were moved aside after TusHookMaxAge.",
+                       offsetof(hook_t, given_up));
+    print_type(r, duration, "histogram", "How long calls of hooks took.");
+    for (int i = 0; i < TUS_HOOK_COUNT; i++) {
+        print_histogram(r, duration, (tus_hook_e)i);
+    }
+    print_spool(r);
+}
+
 static void print_all(request_rec *r)
 {
     print_requests(r);
@@ -238,6 +364,7 @@ static void print_all(request_rec *r)
         print_value(r, uploads[i].name, "counter", uploads[i].help,
                     apr_atomic_read64(&counters->uploads[i]));
     }
+    print_hooks(r);
     print_active(r);
     print_value(r, "tus_uploads_parked", "gauge",
                 "Uploads whose silent client holds no thread; always 0 in this version.",

@@ -88,6 +88,8 @@ static const char *base_path(request_rec *r, const char *asked, const char *rela
 static tus_request_t *make_request(request_rec *r, const tus_settings_t *settings)
 {
     tus_request_t *request = apr_pcalloc(r->pool, sizeof(*request));
+
+    request->said = apr_pcalloc(r->pool, sizeof(*request->said));
     const char *asked = asked_path(r);
     const char *relative = relative_path(r, &settings->engine, asked);
 

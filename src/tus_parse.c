@@ -86,9 +86,9 @@ const char *tus_parse_allow_max_size(cmd_parms *cmd, tus_settings_t *to, int arg
 #define MSEC APR_INT64_C(1000)
 #define DAY (86400 * APR_USEC_PER_SEC)
 
-static const char *parse_duration(cmd_parms *cmd, const char *arg, apr_interval_time_t min,
-                                  apr_interval_time_t max, const char *range,
-                                  apr_interval_time_t *duration)
+const char *tus_parse_duration(cmd_parms *cmd, const char *arg, apr_interval_time_t min,
+                               apr_interval_time_t max, const char *range,
+                               apr_interval_time_t *duration)
 {
     const char *wrong = parse_number(cmd, arg, duration_units, duration);
 
@@ -101,7 +101,7 @@ static const char *parse_duration(cmd_parms *cmd, const char *arg, apr_interval_
 const char *tus_parse_lock_timeout(cmd_parms *cmd, tus_settings_t *to, int argc, char *const argv[])
 {
     (void)argc;
-    return parse_duration(cmd, argv[0], MSEC, DAY, "from 1ms to 1d", &to->lock_timeout);
+    return tus_parse_duration(cmd, argv[0], MSEC, DAY, "from 1ms to 1d", &to->lock_timeout);
 }
 
 /* How long an upload is kept; `never` is the word for 0. */
@@ -112,9 +112,9 @@ static const char *parse_expiry(cmd_parms *cmd, const char *arg, const char *nev
     if (!ap_cstr_casecmp(arg, never)) {
         return NULL;
     }
-    return parse_duration(cmd, arg, MSEC, 3650 * DAY,
-                          apr_psprintf(cmd->temp_pool, "%s, nor from 1ms to 3650d", never),
-                          duration);
+    return tus_parse_duration(cmd, arg, MSEC, 3650 * DAY,
+                              apr_psprintf(cmd->temp_pool, "%s, nor from 1ms to 3650d", never),
+                              duration);
 }
 
 const char *tus_parse_expire(cmd_parms *cmd, tus_settings_t *to, int argc, char *const argv[])
@@ -132,7 +132,7 @@ const char *tus_parse_allow_expire(cmd_parms *cmd, tus_settings_t *to, int argc,
 const char *tus_parse_cors_max_age(cmd_parms *cmd, tus_settings_t *to, int argc, char *const argv[])
 {
     const char *wrong =
-        parse_duration(cmd, argv[0], 0, 365 * DAY, "from 0 to 365d", &to->cors_max_age);
+        tus_parse_duration(cmd, argv[0], 0, 365 * DAY, "from 0 to 365d", &to->cors_max_age);
 
     (void)argc;
     if (!wrong && to->cors_max_age % APR_USEC_PER_SEC) {
@@ -199,7 +199,7 @@ const char *tus_parse_dir_mode(cmd_parms *cmd, tus_settings_t *to, int argc, cha
 
 /* ---- words --------------------------------------------------------------- */
 
-static const char *parse_flag(cmd_parms *cmd, const char *arg, int *flag)
+const char *tus_parse_flag(cmd_parms *cmd, const char *arg, int *flag)
 {
     *flag = !ap_cstr_casecmp(arg, "On");
     return *flag || !ap_cstr_casecmp(arg, "Off") ? NULL
@@ -209,32 +209,32 @@ static const char *parse_flag(cmd_parms *cmd, const char *arg, int *flag)
 const char *tus_parse_download(cmd_parms *cmd, tus_settings_t *to, int argc, char *const argv[])
 {
     (void)argc;
-    return parse_flag(cmd, argv[0], &to->download);
+    return tus_parse_flag(cmd, argv[0], &to->download);
 }
 
 const char *tus_parse_forwarded(cmd_parms *cmd, tus_settings_t *to, int argc, char *const argv[])
 {
     (void)argc;
-    return parse_flag(cmd, argv[0], &to->forwarded);
+    return tus_parse_flag(cmd, argv[0], &to->forwarded);
 }
 
 const char *tus_parse_cors(cmd_parms *cmd, tus_settings_t *to, int argc, char *const argv[])
 {
     (void)argc;
-    return parse_flag(cmd, argv[0], &to->cors);
+    return tus_parse_flag(cmd, argv[0], &to->cors);
 }
 
 const char *tus_parse_cors_credentials(cmd_parms *cmd, tus_settings_t *to, int argc,
                                        char *const argv[])
 {
     (void)argc;
-    return parse_flag(cmd, argv[0], &to->cors_credentials);
+    return tus_parse_flag(cmd, argv[0], &to->cors_credentials);
 }
 
 const char *tus_parse_status(cmd_parms *cmd, tus_settings_t *to, int argc, char *const argv[])
 {
     (void)argc;
-    return parse_flag(cmd, argv[0], &to->status);
+    return tus_parse_flag(cmd, argv[0], &to->status);
 }
 
 const char *tus_parse_sync(cmd_parms *cmd, tus_settings_t *to, int argc, char *const argv[])

@@ -152,6 +152,17 @@ const char *tus_parse_engine(cmd_parms *cmd, tus_settings_t *to, int argc, char 
     return NULL;
 }
 
+const char *tus_parse_scope(const cmd_parms *cmd)
+{
+    tus_engine_t here;
+
+    if (tus_parse_is_htaccess(cmd)) {
+        return htaccess_dir(cmd);
+    }
+    find_scope(cmd, &here);
+    return here.scope;
+}
+
 /* ---- paths --------------------------------------------------------------- */
 
 /* tus_path_beneath() with all symbolic links resolved, where both exist. */

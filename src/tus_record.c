@@ -199,6 +199,29 @@ static int read_field(const char **text, const json_t *json, apr_pool_t *p)
     return 1;
 }
 
+/* Keys of hooks: whatever else may stand there tells nobody. */
+static int read_hooks(const apr_array_header_t **hooks, const json_t *json, apr_pool_t *p)
+{
+    apr_array_header_t *keys;
+    const json_t *key;
+    size_t i;
+
+    if (!json) {
+        return 1;
+    }
+    keys = apr_array_make(p, (int)json_array_size(json), sizeof(const char *));
+    json_array_foreach(json, i, key) {
+        const char *text = json_string_value(key);
+
+        if (!text || strlen(text) != TUS_HOOK_KEY_SIZE - 1) {
+            return 0;
+        }
+        APR_ARRAY_PUSH(keys, const char *) = apr_pstrdup(p, text);
+    }
+    *hooks = keys;
+    return json_is_array(json);
+}
+
 static int read_ours(tus_record_t *record, const json_t *json, json_t *metadata, apr_pool_t *p)
 {
     const char *header;
@@ -213,7 +236,7 @@ static int read_ours(tus_record_t *record, const json_t *json, json_t *metadata,
         || !tus_json_string(&header, json_object_get(json, "UploadMetadata"), p)
         || !read_field(&record->concat, json_object_get(json, "UploadConcat"), p)
         || !tus_json_string(&record->owner, json_object_get(json, "Owner"), p)
-        || record->created == 0) {
+        || !read_hooks(&record->hooks, json_object_get(json, "Hooks"), p) || record->created == 0) {
         return 0;
     }
     record->ours = 1;
@@ -335,20 +358,31 @@ static json_t *expire_json(apr_interval_time_t expire)
     return expire ? json_integer(apr_time_sec(expire)) : NULL;
 }
 
+static json_t *hooks_json(const apr_array_header_t *hooks)
+{
+    json_t *json = hooks && hooks->nelts ? json_array() : NULL;
+
+    for (int i = 0; json && i < hooks->nelts; i++) {
+        json_array_append_new(json, json_string(APR_ARRAY_IDX(hooks, i, const char *)));
+    }
+    return json;
+}
+
 static json_t *ours_json(const tus_record_t *record, apr_pool_t *p)
 {
     if (!record->ours) {
         return NULL;
     }
     /* clang-format off */
-    return json_pack("{s:s, s:s*, s:o*, s:s*, s:s*, s:o*, s:o*}",
+    return json_pack("{s:s, s:s*, s:o*, s:s*, s:s*, s:o*, s:o*, s:o*}",
                      "Created", time_text(record->created, p),
                      "Finished", optional_time(record->finished, p),
                      "Expire", expire_json(record->expire),
                      "Expired", optional_time(record->expired, p),
                      "UploadMetadata", record->metadata,
                      "UploadConcat", optional_text(record->concat, p),
-                     "Owner", optional_text(record->owner, p));
+                     "Owner", optional_text(record->owner, p),
+                     "Hooks", hooks_json(record->hooks));
     /* clang-format on */
 }
 

@@ -43,8 +43,14 @@ apr_status_t tus_remove_notes(const tus_core_t *core, const char *id)
 static const tus_error_t *remove_and_tell(tus_upload_t *upload)
 {
     const tus_core_t *core = upload->core;
-    apr_status_t rv = tus_remove(upload);
+    const tus_error_t *error = core->events->will_terminate(core->baton, upload);
+    apr_status_t rv;
 
+    if (error) {
+        tus_upload_release(upload);
+        return error;
+    }
+    rv = tus_remove(upload);
     if (rv == APR_SUCCESS) {
         core->events->post_terminate(core->baton, upload);
     }

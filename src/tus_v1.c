@@ -197,7 +197,7 @@ static int handle_delete(request_rec *r, const tus_request_t *request, const tus
     }
     apr_table_setn(r->notes, "tus-id", upload->record->id);
     apr_table_setn(r->notes, "tus-offset", apr_off_t_toa(r->pool, upload->offset));
-    return tus_answer_empty(r, HTTP_NO_CONTENT);
+    return tus_answer_done(r, HTTP_NO_CONTENT);
 }
 
 /* ---- which of them ------------------------------------------------------- */

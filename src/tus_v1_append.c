@@ -95,7 +95,7 @@ static int answer(patch_t *patch, tus_upload_t *upload, const tus_error_t *error
         return tus_answer_error(r, error);
     }
     tus_answer_header(r, "Upload-Offset", apr_off_t_toa(r->pool, upload->offset));
-    return tus_answer_empty(r, HTTP_NO_CONTENT);
+    return tus_answer_done(r, HTTP_NO_CONTENT);
 }
 
 int tus_v1_append(request_rec *r, const tus_request_t *request, const tus_core_t *core)

@@ -83,7 +83,9 @@ static const tus_error_t *check_data(const request_rec *r, const tus_request_t *
     if (creation->size != TUS_SIZE_UNKNOWN && incoming->length > creation->size) {
         return tus_error(r->pool, TUS_ERR_UPLOAD_SIZE_EXCEEDED, NULL);
     }
-    creation->whole = incoming->length == creation->size;
+    /* Who is told of creations hears of this one before its bytes are there. */
+    creation->whole =
+        incoming->length == creation->size && !tus_hook_table_of(r, TUS_HOOK_POST_CREATE, r->pool);
     return tus_v1_check_media_type(r);
 }
 
@@ -121,7 +123,7 @@ static int answer_created(request_rec *r, const tus_request_t *request, const tu
     if (with_offset) {
         tus_answer_header(r, "Upload-Offset", apr_off_t_toa(r->pool, upload->offset));
     }
-    return tus_answer_empty(r, HTTP_CREATED);
+    return tus_answer_done(r, HTTP_CREATED);
 }
 
 /*

@@ -47,6 +47,8 @@ typedef enum {
     TUS_ERR_TOO_BUSY,
     TUS_ERR_ORIGIN_NOT_ALLOWED,
     TUS_ERR_METHOD_NOT_ALLOWED,
+    TUS_ERR_HOOK_FAILED,
+    TUS_ERR_HOOK_BUSY,
     TUS_ERR_INSUFFICIENT_STORAGE,
     TUS_ERR_INTERNAL_SERVER_ERROR,
     TUS_ERR_COUNT
@@ -121,6 +123,17 @@ apr_status_t tus_header_integer(const char *value, apr_off_t *number);
 
 /** Nonzero if the value is this media type, parameters aside, in any case. */
 int tus_header_is_media_type(const char *value, const char *type);
+
+/** Nonzero if these can be a field (RFC 9110, section 5): the name is a token, and the value has no
+ *  control character but tabs. */
+int tus_header_is_field(const char *name, const char *value);
+
+/**
+ * Nonzero for a field, in any case, that is not another module's or a hook's to set in a response:
+ * one of the protocol, of the connection, one that httpd sets itself, or one that has a server
+ * send a file in the response's place.
+ */
+int tus_header_is_reserved(const char *name);
 
 /**
  * Decodes Base64 (RFC 4648, section 4) to the letter: padded, without stray characters or bits.
@@ -298,38 +311,47 @@ int tus_json_number(apr_int64_t *number, const struct json_t *json);
 
 /* ---- ring 1: where a hook is called (tus_target.c) ------------------------ */
 
-/** A URL of TusHook. */
+/** A URL of TusHook, in the one way to write it that is left: no other reading of it leads to
+ *  another place. */
 typedef struct tus_target_t {
-    const char *url;    /**< http: or https:, with a host; or a path on this virtual host */
+    const char *url; /**< http: or https:, with a host and a path; or a path on this virtual host */
     const char *socket; /**< path of the unix socket of unix:SOCKET|http://..., or NULL */
     const char *origin; /**< "http://host:port" in lower case, its port spelled out; NULL: a path */
 } tus_target_t;
 
 /**
  * Parses http://host[:port]/path[?query], the same with https, unix:/socket|http://host/path, or
- * /path. No user information, no fragment, no control character; a host of letters, digits, "-",
- * "." and "_", or an address, IPv6 in brackets.
+ * /path. No user information, no fragment, only characters that a URL may have (and "[" and "]" in
+ * the query), and in the path neither dot segments nor an encoded slash, backslash or control
+ * character. A host is of letters, digits, "-", "." and "_", an IPv4 address in four decimal
+ * numbers and no other way, or an IPv6 address in brackets.
+ * @param target filled from p
  * @return NULL, or what is wrong with it, as the middle of a sentence
  */
 const char *tus_target_parse(tus_target_t *target, const char *text, apr_pool_t *p);
 
 /**
  * May a target be called where only what begins with `prefix` may? A prefix with a whole host, as
- * "https://hooks.example/in/", is compared by origin and then by path, segment by segment, after
- * both are normalized; "https://" and "http://" alone stand for any host; "unix:/run/app.sock|"
- * for what is behind that socket.
- * @param is_public set if the prefix named no host: then only public addresses may be connected to
+ * "https://hooks.example/in/", is compared by origin and then by path, segment by segment;
+ * "https://" and "http://" alone stand for any host; "unix:/run/app.sock|" for what is behind that
+ * socket. A target that is a path is allowed by none.
+ * @param is_public set unless the prefix named a host or a socket: then only public addresses may
+ *        be connected to
  */
 int tus_target_is_allowed(const tus_target_t *target, const char *prefix, int *is_public);
 
-/** NULL, or what is wrong with such a prefix. */
-const char *tus_target_check_prefix(const char *prefix, apr_pool_t *p);
+/** NULL, or what is wrong with such a prefix, as the middle of a sentence. */
+const char *tus_target_check_prefix(const char *prefix);
 
-/** Nonzero for an address of this host, of a link, of a private network or of no single host,
- *  however it is wrapped in IPv6. @param address in text, as inet_ntop() writes it */
+/**
+ * Nonzero for an address of this host, of a link, of a private or reserved network or of no single
+ * host, also where it is wrapped in an IPv6 address: mapped, compatible, NAT64, 6to4, ISATAP.
+ * Teredo addresses are private, whatever they wrap.
+ * @param address in text, as inet_ntop() writes it; other text, and a scoped address, is private
+ */
 int tus_target_is_private(const char *address);
 
-/* ---- ring 1: what a hook is told, and what it says (tus_hook.c, tus_hook_json.c) ---- */
+/* ---- ring 1: events by name (tus_hook.c) ----------------------------------- */
 
 /** The events, in the order of an upload's life. */
 typedef enum {
@@ -358,14 +380,34 @@ const char *tus_hook_name(tus_hook_e type);
 /** The event of that name, TUS_HOOK_COUNT for none. */
 tus_hook_e tus_hook_named(const char *name);
 
+/** Bytes of the key of a hook: 16 hex digits and NUL. */
+#define TUS_HOOK_KEY_SIZE 17
+
+/**
+ * What a hook is known by in the spool: eight digits of where it was said, eight of its URL.
+ * @param server name and port of the virtual host
+ * @param scope or NULL
+ */
+const char *tus_hook_key(char key[TUS_HOOK_KEY_SIZE], const char *server, const char *scope,
+                         const char *url);
+
 /** Bytes of an event's id: 32 hex digits and NUL. */
 #define TUS_EVENT_ID_SIZE 33
 
-/** The id of an event: the same whenever the same thing is told of the same upload; an upload
- *  that was created anew under its id is another. For post-receive the offset makes a difference.
+/**
+ * The id of an event: the same whenever the same thing is told of the same upload; an upload that
+ * was created anew under its id is another. For post-receive the offset makes a difference. Of an
+ * upload that has no id yet, each event has a new one.
+ * @param event_id filled
+ * @return event_id, or NULL where there are no random bytes
  */
 const char *tus_hook_event_id(char event_id[TUS_EVENT_ID_SIZE], tus_hook_e type,
                               const tus_record_t *record, apr_off_t offset);
+
+/* ---- ring 1: what a hook is told (tus_hook_json.c) --------------------------- */
+
+/** The JSON of no event is larger. */
+#define TUS_HOOK_JSON_MAX (2 * TUS_RECORD_MAX)
 
 /** The request that is the cause of an event, as a hook is told of it. */
 typedef struct tus_cause_t {
@@ -381,18 +423,24 @@ typedef struct tus_cause_t {
 /**
  * The JSON of an event, byte by byte tusd's but for Event.ModTus, which comes last and has EventID,
  * User, Scheme and Host. Names in HTTPRequest.Header are canonical as Go writes them, sorted, the
- * values of a repeated field one after the other.
- * @param event_id its id; in pre-create the upload has none yet, and then its ID is ""
- * @param cause or NULL, where none is: then its members are empty
+ * values of a repeated field one after the other; Transfer-Encoding and Trailer are not among them.
+ * A byte that is not UTF-8 is \ufffd; so is a real U+FFFD, which Go would not escape.
+ * @param event_id its id
+ * @param record in pre-create it may have no id yet, which is "", and no storage_type: then Storage
+ *        is null
+ * @param cause or NULL, where none is. What it does not say is ""
  * @param without_secrets Authorization, Proxy-Authorization and Cookie are left out unless
  * `forward` names them
  * @param forward of const char *, or NULL
- * @return APR_SUCCESS; APR_EINVAL if it would be larger than a record may be, and some
+ * @return APR_SUCCESS; APR_EINVAL if it would be larger than TUS_HOOK_JSON_MAX, if a part has no
+ *         valid id, or if event_id is NULL
  */
 apr_status_t tus_hook_json_format(const char **json, apr_size_t *len, tus_hook_e type,
                                   const char *event_id, const tus_record_t *record,
                                   apr_off_t offset, const tus_cause_t *cause, int without_secrets,
                                   const apr_array_header_t *forward, apr_pool_t *p);
+
+/* ---- ring 1: what a hook says (tus_hook_json_parse.c) ------------------------ */
 
 /** What an endpoint answered, checked. */
 typedef struct tus_verdict_t {
@@ -400,7 +448,7 @@ typedef struct tus_verdict_t {
     int reject_termination;
     int stop_upload;
     int status;                /**< of HTTPResponse; 0 for none */
-    const char *body;          /**< or NULL */
+    const char *body;          /**< or NULL; never "" */
     apr_table_t *headers;      /**< fields that may go out; the others are left out */
     const char *id;            /**< ChangeFileInfo.ID, a valid one, or NULL */
     apr_array_header_t *pairs; /**< of tus_pair_t: ChangeFileInfo.MetaData, or NULL */
@@ -410,10 +458,14 @@ typedef struct tus_verdict_t {
 
 /**
  * Reads an answer: JSON, or nothing at all, which is a consent. Unknown members are skipped, and
- * names are matched as Go does, whatever their case. A status other than 200 to 599, or one that
- * forbids a body (204, 205, 304), is left out. So are fields that belong to the protocol or to the
- * connection, and such as are no fields. An ID that no upload can have is an error, a path is
- * judged by the caller.
+ * names are matched in any case. Null is absent, and a member of another type than tusd's is an
+ * error of the whole answer; of two of the same name the last counts. So is a text with NUL where
+ * the verdict cannot hold it, and an ID that no upload can have. A path is judged by the caller.
+ *
+ * A status other than 200 to 599, or one that forbids a body (204, 205, 304), is left out. So are
+ * fields that tus_header_is_reserved(), that are none, that are longer than 8190 bytes, and those
+ * beyond a hundred. `left` has the first twenty of what was left out, in words.
+ * @param verdict allocated from p
  * @return NULL, or what is wrong with it, as the middle of a sentence
  */
 const char *tus_hook_json_parse(tus_verdict_t **verdict, const char *text, apr_size_t len,
@@ -434,6 +486,108 @@ const char *tus_hook_json_parse(tus_verdict_t **verdict, const char *text, apr_s
  */
 apr_status_t tus_sign(const char **signature, const char *secret, const char *event_id,
                       apr_time_t now, const char *body, apr_size_t len, apr_pool_t *p);
+
+/* ---- ring 1: an event in the spool, and its file (tus_spooled.c) ----------- */
+
+/** Bytes of the key of a hook: 16 hex digits and NUL. */
+#define TUS_HOOK_KEY_SIZE 17
+
+/** An event in the spool. */
+typedef struct tus_spooled_t {
+    const char *id;     /**< of the upload */
+    apr_time_t created; /**< when that was */
+    tus_hook_e type;    /**< a post-*, but for post-receive */
+    const char *hook;   /**< key of the hook that is to be told */
+    const char *event_id;
+    apr_time_t at;              /**< when it happened */
+    const apr_table_t *headers; /**< to be sent with it, or NULL for none */
+    const char *body;           /**< JSON */
+    apr_size_t len;
+    int is_pending; /**< nobody has said yet that it happened */
+} tus_spooled_t;
+
+/** Digits of the key of an upload: a hash of its id. The first two are its shard. */
+#define TUS_SPOOLED_KEY_LEN 32
+
+/** Bytes of the name of an event: KEY.CREATED.TYPE.HOOK and NUL. */
+#define TUS_SPOOLED_NAME_SIZE 69
+
+/** A file larger than this is refused unread. */
+#define TUS_SPOOLED_MAX (4 * 1024 * 1024)
+
+/** The key of an upload, filled in. */
+const char *tus_spooled_key(const char *id, char key[TUS_SPOOLED_KEY_LEN + 1]);
+
+/**
+ * The name of an event, of its upload, creation, type and hook. Of the names of one upload each
+ * sorts behind those of what happened before; one that was created anew under its id is the same
+ * upload here.
+ * @param name filled
+ * @return APR_SUCCESS; APR_EINVAL if one of the four is not as it should be
+ */
+apr_status_t tus_spooled_name(char name[TUS_SPOOLED_NAME_SIZE], const tus_spooled_t *event);
+
+/** Behind the name of an event that is pending. */
+#define TUS_SPOOLED_PENDING ".new"
+
+/** What a name in a shard says of its file. */
+typedef enum {
+    TUS_SPOOLED_READY,    /**< an event that happened */
+    TUS_SPOOLED_PENDS,    /**< one that is about to */
+    TUS_SPOOLED_LEFTOVER, /**< it is being written, or whoever did that died */
+    TUS_SPOOLED_FOREIGN   /**< it is none of ours */
+} tus_spooled_e;
+
+/** What that name says; any name of a directory. */
+tus_spooled_e tus_spooled_kind(const char *name);
+
+/**
+ * The text of an event's file, and back. `is_pending` is no part of it. Whatever can be read is
+ * written again byte by byte the same. No member has a control character, but for the body and
+ * for tabs in headers; none has a NUL, the body neither.
+ * @return APR_SUCCESS, with what is allocated from p; APR_EINVAL for an event that could not be
+ *         read back, TUS_EDAMAGED for a text that is none
+ */
+apr_status_t tus_spooled_format(const tus_spooled_t *event, const char **text, apr_size_t *len,
+                                apr_pool_t *p);
+apr_status_t tus_spooled_parse(tus_spooled_t *event, const char *text, apr_size_t len,
+                               apr_pool_t *p);
+
+/* ---- ring 1: names of the spool in order, a batch at a time (tus_spool_batch.c) ---- */
+
+/** More names than this are not in a batch. */
+#define TUS_SPOOL_BATCH 4096
+
+/** The names of a shard, those of some uploads at a time. */
+typedef struct tus_spool_batch_t tus_spool_batch_t;
+
+/**
+ * @param start what the key of the uploads begins with that come first; then come all behind it,
+ *        then those before
+ * @param p owns it
+ */
+tus_spool_batch_t *tus_spool_batch_make(const char *start, apr_pool_t *p);
+
+/** Makes place for the next batch, behind the last one. */
+void tus_spool_batch_begin(tus_spool_batch_t *batch);
+
+/** Adds a name of an event; those that belong to other batches are dropped.
+ *  @param reading 0 or 1 */
+void tus_spool_batch_add(tus_spool_batch_t *batch, const char *name, int reading);
+
+/**
+ * All were added, by two readings of the directory.
+ * @param count how many names there are: of whole uploads, unless one alone has more than a batch
+ * @return nonzero if there are more behind
+ */
+int tus_spool_batch_end(tus_spool_batch_t *batch, int *count);
+
+/**
+ * One of them, in order.
+ * @param is_new set if the first reading did not have it: then names may be missing that were
+ *        there before it. Those of any other name are all here, or were when the second began.
+ */
+const char *tus_spool_batch_name(const tus_spool_batch_t *batch, int index, int *is_new);
 
 /* ---- ring 1: the record and its JSON (tus_record.c) ---------------------- */
 
@@ -707,77 +861,140 @@ apr_status_t tus_small_sync(const char *path);
 /** Uploads fall into so many shards by their id; who tells the events of one holds its lock. */
 #define TUS_SPOOL_SHARDS 256
 
-/** Bytes of the key of a hook: 16 hex digits and NUL. */
-#define TUS_HOOK_KEY_SIZE 17
+/** What nobody has confirmed after so long is judged: whoever put it may have died. */
+#define TUS_SPOOL_PENDING apr_time_from_sec(2)
 
-/** An event in the spool. */
-typedef struct tus_spooled_t {
-    const char *id;     /**< of the upload */
-    apr_time_t created; /**< when that was */
-    tus_hook_e type;    /**< a post-* */
-    const char *hook;   /**< key of the hook that is to be told */
-    const char *event_id;
-    apr_time_t at;              /**< when it happened */
-    const apr_table_t *headers; /**< to be sent with it */
-    const char *body;           /**< JSON */
-    apr_size_t len;
-    int is_pending; /**< nobody has said yet that it happened */
-} tus_spooled_t;
-
-/** What becomes of it. */
-typedef enum {
-    TUS_SPOOL_DONE,  /**< told, or it never happened: remove it */
-    TUS_SPOOL_LATER, /**< and with it all that follows for the same upload and hook */
-    TUS_SPOOL_READY, /**< a pending one did happen: keep it, and ask about it again */
-    TUS_SPOOL_FAILED /**< move it aside */
-} tus_spool_e;
+/** No event waits longer for its next turn. */
+#define TUS_SPOOL_DELAY_MAX apr_time_from_sec(24 * 60 * 60)
 
 /**
- * Asked for each event that is due, in the order of an upload's life.
- * @param due for TUS_SPOOL_LATER: when it is to be asked again, an absolute time
- */
-typedef tus_spool_e (*tus_spool_fn)(void *baton, const tus_spooled_t *event, apr_time_t *due,
-                                    apr_pool_t *p);
-
-/**
- * Writes an event, pending. One of the same upload, creation, type and hook is replaced.
+ * Writes an event, pending. A pending one of the same upload, creation, type and hook is replaced;
+ * one that may be told already stays until tus_spool_confirm(). One caller at a time for an
+ * upload: it holds it.
  * @param state_dir of the store
  * @param durable it is on stable storage on return, its names too
+ * @return APR_SUCCESS; APR_EINVAL; or what the system said: then nothing is there that was not
+ *         before, or the whole event is, pending
  */
 apr_status_t tus_spool_put(const char *state_dir, const tus_spooled_t *event, int durable,
                            apr_pool_t *p);
 
-/** The event happened: it may be told. Only the members that name it are looked at. */
+/**
+ * The event happened: it may be told. Only the members that name it are looked at. An upload's
+ * events are confirmed in the order in which they happened.
+ * @return APR_SUCCESS; APR_ENOENT if none is pending: it was judged meanwhile; or what the system
+ *         said, and then it will be judged
+ */
 apr_status_t tus_spool_confirm(const char *state_dir, const tus_spooled_t *event, apr_pool_t *p);
 
-/** It did not. APR_SUCCESS, also when there was none. */
+/** It did not. APR_SUCCESS, also when there was none. One that may be told already stays. */
 apr_status_t tus_spool_retract(const char *state_dir, const tus_spooled_t *event, apr_pool_t *p);
 
 /** The shard of an upload. */
 int tus_spool_shard(const char *id);
 
 /**
- * Goes through the events of a shard that are due. A file that is no event, or not of its name, is
- * moved aside.
- * @param next set to when there is something due again, or 0; not later than the next pending
- *        event is to be judged
- * @param deadline when to stop, or 0
- * @return APR_SUCCESS; APR_EBUSY while another does it; APR_INCOMPLETE at the deadline; or what the
- *         system said
+ * When something was last put into a shard, confirmed or removed: its directory's time; 0 for
+ * never. It is asked before tus_spool_work(). The kernel's clock goes in steps of some ms: a
+ * change may not show that follows another so soon.
+ */
+apr_time_t tus_spool_changed(const char *state_dir, int shard);
+
+/**
+ * How many events wait, pending ones too, and since when the oldest does (0 for none): a scan of
+ * the names and their times.
+ */
+apr_status_t tus_spool_count(const char *state_dir, apr_uint64_t *waiting, apr_time_t *oldest,
+                             apr_pool_t *p);
+
+/* ---- ring 2: telling them (tus_spool_work.c) ------------------------------- */
+
+/** What becomes of it. */
+typedef enum {
+    TUS_SPOOL_DONE,  /**< told, or it never happened: remove it */
+    TUS_SPOOL_LATER, /**< and with it all that follows for the same upload and hook */
+    TUS_SPOOL_READY, /**< a pending one did happen: keep it, and ask about it again at once */
+    TUS_SPOOL_FAILED /**< move it aside, to spool/failed; what follows has its turn */
+} tus_spool_e;
+
+/**
+ * Asked for each event that is due, in the order of an upload's life. May take its time, and use
+ * the spool. A pending one is judged: DONE says that it never happened and that nobody will
+ * confirm it, so the caller must know that no request has the upload any more.
+ * @param due for TUS_SPOOL_LATER: when it is to be asked again, an absolute time; one further
+ *        than TUS_SPOOL_DELAY_MAX is brought forward
+ * @param p cleared after each event
+ */
+typedef tus_spool_e (*tus_spool_fn)(void *baton, const tus_spooled_t *event, apr_time_t *due,
+                                    apr_pool_t *p);
+
+/**
+ * Goes through the events of a shard that are due, each once. An upload's are asked about in their
+ * order, for each hook by itself: none before an earlier one is done or failed, be that due or
+ * not. Different uploads come in any order, another each time, so that none starves. A file that
+ * is no event, or not of its name, is moved aside; hidden ones are left alone.
+ *
+ * Takes less than 2 MiB of memory beside one event, however many there are. Beyond some thousand
+ * the names are read over and over, a batch at a time.
+ * @param next set, whatever is returned, to when there is something due again, or 0; pending
+ *        events, and what is left at the deadline, are something. What is put or confirmed
+ *        meanwhile may be missing from it: tus_spool_changed() tells.
+ * @param deadline when to stop, or 0; looked at after each event, so at least one is asked about
+ * @return APR_SUCCESS; APR_EBUSY while another does it; APR_INCOMPLETE at the deadline;
+ *         TUS_EDAMAGED if a file was moved aside that is no event; or what the system said, when
+ *         all else was gone through
  */
 apr_status_t tus_spool_work(const char *state_dir, int shard, apr_time_t now, apr_time_t deadline,
                             tus_spool_fn fn, void *baton, apr_time_t *next, apr_pool_t *p);
 
-/** When something was last put into a shard, or removed: its directory's time; 0 for never. */
-apr_time_t tus_spool_changed(const char *state_dir, int shard);
+/* ---- ring 2: the directories of the spool (tus_spool_dir.c) ---------------- */
 
-/** How many events wait, and since when the oldest does (0 for none): a scan of the names. */
-apr_status_t tus_spool_count(const char *state_dir, apr_uint64_t *waiting, apr_time_t *oldest,
-                             apr_pool_t *p);
+/** The directory of the spool, as a handle. Close it with close(). */
+apr_status_t tus_spool_dir_open(const char *state_dir, int *spool);
+
+/** The directory of a shard, as a handle. Close it with close(). */
+apr_status_t tus_spool_dir_shard(int spool, int shard, int *dir);
+
+/** Room for the name of a shard: two hex digits and NUL. */
+#define TUS_SPOOL_SHARD_SIZE 3
+
+/** The name of a shard, filled in. */
+const char *tus_spool_dir_name(int shard, char name[TUS_SPOOL_SHARD_SIZE]);
+
+/** Called with a name; may rename or remove its file. */
+typedef void (*tus_spool_dir_fn)(void *baton, int dir, const char *name);
+
+/** Calls fn for each name of a directory that is not hidden. */
+apr_status_t tus_spool_dir_each(int dir, tus_spool_dir_fn fn, void *baton);
+
+/** The times of an event's file. */
+typedef struct tus_spool_times_t {
+    apr_time_t since; /**< since when it waits */
+    apr_time_t due;   /**< when it is to be asked about, or judged */
+} tus_spool_times_t;
+
+/** Reads the times of the event of that name; such as cannot be are 0, long ago. */
+apr_status_t tus_spool_dir_times(int dir, const char *name, tus_spool_times_t *times);
+
+/** Sets them. */
+apr_status_t tus_spool_dir_set_times(int fd, const char *name, const tus_spool_times_t *times);
 
 /* ---- ring 2: the hook provider (tus_hook_http.c) ---------------------------- */
 
+/**
+ * Over libcurl. Expects SIGPIPE to be ignored, as httpd does. Idle connections are kept while the
+ * pool of open() lives; no call may be under way when it goes, nor in a process that was forked
+ * since.
+ */
 extern const tus_hook_provider_t tus_hook_http;
+
+/**
+ * Readies libcurl in this process, once, whoever calls it how often. open() does it too; a parent
+ * does it before any fork and while it has one thread, because libcurl before 7.84 minds others.
+ * It stays readied: other modules of the process may use it as well.
+ * @return APR_SUCCESS or APR_EGENERAL
+ */
+apr_status_t tus_hook_http_init(void);
 
 /* ---- ring 2: a file for an id in the state directory (tus_keyed.c) --------- */
 

@@ -36,7 +36,7 @@ for file in "$dir"/check_*.c; do
 
     for test in $(sed -n 's/^START_TEST(\([A-Za-z0-9_]*\)).*/\1/p' "$file"); do
         tests=$((tests + 1))
-        grep -Eq "^ *(tcase_add_[a-z_]*test[a-z_]*\([a-z_]+, *|HOLDS\()$test *[,)]" "$file" \
+        grep -Eq "^ *(tcase_add_[a-z_]*test[a-z_]*\([a-z_]+, *|HOLDS(_FOR)?\()$test *[,)]" "$file" \
             || complain "$file: $test is in no suite"
     done
 done

@@ -34,6 +34,7 @@ list_missing() {
     need apache2-dev has apxs
     need gcc has gcc
     need libc6-dev has_header stdlib.h
+    need libcurl4-openssl-dev has_header curl/curl.h
     need libisal-dev has_header isa-l/crc.h
     need libjansson-dev has_header jansson.h
     need libssl-dev has_header openssl/evp.h

@@ -92,6 +92,95 @@ START_TEST(media_type_is_another)
 }
 END_TEST
 
+/* ---- fields ---------------------------------------------------------------- */
+
+static const struct {
+    const char *name;
+    const char *value;
+} fields[] = {
+    { "X-Why", "quota" },
+    { "a", "" },
+    { "!#$%&'*+-.^_`|~09azAZ", " \t!~ \xc3\xaf\xff" },
+};
+
+static const struct {
+    const char *name;
+    const char *value;
+} no_fields[] = {
+    { "", "a" },         { " ", "a" },         { "a b", "a" },  { "a:", "a" },
+    { ":a", "a" },       { "a\r\nb", "a" },    { "a\t", "a" },  { "a\x7f", "a" },
+    { "a\x01", "a" },    { "(a)", "a" },       { "a/b", "a" },  { "\"a\"", "a" },
+    { "\xc3\xa4", "a" }, { "a", "b\r\nc: d" }, { "a", "b\nc" }, { "a", "b\rc" },
+    { "a", "\x01" },     { "a", "\x7f" },      { "a", "\x0b" }, { "a", "\x1b[0m" },
+};
+
+START_TEST(field_is_one)
+{
+    ck_assert(tus_header_is_field(fields[_i].name, fields[_i].value));
+}
+END_TEST
+
+START_TEST(field_is_none)
+{
+    ck_assert(!tus_header_is_field(no_fields[_i].name, no_fields[_i].value));
+}
+END_TEST
+
+static const char *const reserved[] = {
+    "Access-Control-Allow-Origin",
+    "access-control-",
+    "Tus-Resumable",
+    "TUS-X",
+    "Upload-Offset",
+    "upload-anything",
+    "Connection",
+    "cONTENT-lENGTH",
+    "Date",
+    "Keep-Alive",
+    "Location",
+    "Proxy-Connection",
+    "Server",
+    "te",
+    "Trailer",
+    "Transfer-Encoding",
+    "Upgrade",
+    "X-Content-Type-Options",
+    "X-Accel-Redirect",
+    "X-Sendfile",
+    "X-SENDFILE-TEMPORARY",
+    "X-LIGHTTPD-send-file",
+};
+
+static const char *const not_reserved[] = {
+    "",
+    "Content-Type",
+    "Set-Cookie",
+    "X-Why",
+    "Upload",
+    "Tus",
+    "Te-x",
+    "Tea",
+    "Locations",
+    "Content-Location",
+    "X-Location",
+    "Access-Control",
+    "Retry-After",
+    "WWW-Authenticate",
+    "Dat",
+};
+
+START_TEST(field_is_reserved)
+{
+    ck_assert(tus_header_is_reserved(reserved[_i]));
+}
+END_TEST
+
+START_TEST(field_is_free)
+{
+    ck_assert(!tus_header_is_reserved(not_reserved[_i]));
+}
+END_TEST
+
 Suite *header_suite(void)
 {
     Suite *suite = suite_create("header");
@@ -101,5 +190,9 @@ Suite *header_suite(void)
     tcase_add_loop_test(tcase, integer_is_refused, 0, COUNT(no_integers));
     tcase_add_loop_test(tcase, media_type_is_recognised, 0, COUNT(same_types));
     tcase_add_loop_test(tcase, media_type_is_another, 0, COUNT(other_types));
+    tcase_add_loop_test(tcase, field_is_one, 0, COUNT(fields));
+    tcase_add_loop_test(tcase, field_is_none, 0, COUNT(no_fields));
+    tcase_add_loop_test(tcase, field_is_reserved, 0, COUNT(reserved));
+    tcase_add_loop_test(tcase, field_is_free, 0, COUNT(not_reserved));
     return suite;
 }

@@ -26,7 +26,7 @@ const char *scratch;
 
 static char base[PATH_MAX]; /* of the running test case */
 static char *root;          /* the same, resolved */
-static char *mounted;       /* in scratch, or NULL */
+static char *mounted;       /* what a test mounted on, or NULL */
 static mode_t old_umask;
 
 /* ---- fixture ------------------------------------------------------------- */
@@ -213,10 +213,14 @@ int open_descriptors(void)
 
 /* ---- full disks ---------------------------------------------------------- */
 
+static int be_alone(void)
+{
+    return unshare(CLONE_NEWNS) == 0 && mount("none", "/", "none", MS_REC | MS_PRIVATE, NULL) == 0;
+}
+
 static int mount_alone(const char *path, const char *options)
 {
-    return unshare(CLONE_NEWNS) == 0 && mount("none", "/", "none", MS_REC | MS_PRIVATE, NULL) == 0
-           && mount("none", path, "tmpfs", 0, options) == 0;
+    return be_alone() && mount("none", path, "tmpfs", 0, options) == 0;
 }
 
 int scratch_can_mount(void)
@@ -236,6 +240,14 @@ void scratch_mount(const char *name, unsigned bytes)
     mounted = strdup(scratch_path(name));
     ck_assert_ptr_nonnull(mounted);
     ck_assert(mount_alone(mounted, apr_psprintf(unit_pool, "size=%u", bytes)));
+}
+
+void scratch_mount_over(const char *name, const char *path)
+{
+    mounted = strdup(path);
+    ck_assert_ptr_nonnull(mounted);
+    ck_assert(be_alone());
+    ck_assert_int_eq(mount(scratch_path(name), path, NULL, MS_BIND, NULL), 0);
 }
 
 void scratch_limit_files(unsigned bytes)

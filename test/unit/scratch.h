@@ -63,6 +63,9 @@ int scratch_can_mount(void);
 /** Mounts an empty file system of that many bytes on a new directory. */
 void scratch_mount(const char *name, unsigned bytes);
 
+/** Puts a file of the directory in the place of that one, for this process alone. */
+void scratch_mount_over(const char *name, const char *path);
+
 /** No file of this process may grow beyond that many bytes; writing beyond is EFBIG. */
 void scratch_limit_files(unsigned bytes);
 void scratch_unlimit_files(void);

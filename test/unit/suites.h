@@ -25,6 +25,11 @@
     SUITE(entry) \
     SUITE(storage) \
     SUITE(disposition) \
+    SUITE(hook) \
+    SUITE(hook_json) \
+    SUITE(target) \
+    SUITE(sign) \
+    SUITE(spooled) \
     SUITE(beneath) \
     SUITE(copy) \
     SUITE(store_file) \
@@ -33,6 +38,9 @@
     SUITE(disk) \
     SUITE(lock) \
     SUITE(meta) \
+    SUITE(hook_http) \
+    SUITE(spool) \
+    SUITE(spool_faults) \
     SUITE(journal) \
     SUITE(index) \
     SUITE(rebuild) \

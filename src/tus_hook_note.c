@@ -1,0 +1,147 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+
+/*
+ * A hook that an .htaccess says is not known when its events are told later: no
+ * request leads to that file. So it is noted, in a file by its key, as lines of
+ * a name and a value. Whoever can write there is httpd's User; what the note says
+ * is held against the server's own configuration all the same.
+ */
+#include "tus_httpd.h"
+
+#include <apr_strings.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define DIRECTORY "hooks"
+#define FORMAT "mod_tus hook 1"
+#define NOTE_MAX 8192
+
+#define TIME_MAX (3600 * APR_USEC_PER_SEC)
+
+static const char *path_of(const char *state_dir, const char *key, apr_pool_t *p)
+{
+    return apr_pstrcat(p, state_dir, "/" DIRECTORY "/", key, NULL);
+}
+
+static apr_status_t read_text(const char **text, const char *path, apr_pool_t *p)
+{
+    char *buffer = apr_palloc(p, NOTE_MAX);
+    int fd = open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    ssize_t len;
+
+    if (fd < 0) {
+        return errno;
+    }
+    len = read(fd, buffer, NOTE_MAX);
+    close(fd);
+    if (len < 0 || len == NOTE_MAX) {
+        return len < 0 ? errno : TUS_EDAMAGED;
+    }
+    buffer[len] = '\0';
+    *text = buffer;
+    return strlen(buffer) == (apr_size_t)len ? APR_SUCCESS : TUS_EDAMAGED;
+}
+
+static const char *format(const tus_hook_note_t *note, apr_pool_t *p)
+{
+    return apr_psprintf(p,
+                        FORMAT "\nserver %s\ndir %s\nurl %s\ntimeout %" APR_TIME_T_FMT
+                               "\nbackoff %" APR_TIME_T_FMT "\n%s%s%s",
+                        note->server, note->dir, note->url, note->timeout, note->backoff,
+                        note->secret ? "secret " : "", note->secret ? note->secret : "",
+                        note->secret ? "\n" : "");
+}
+
+static int has_newline(const tus_hook_note_t *note)
+{
+    return strchr(note->server, '\n') || strchr(note->dir, '\n') || strchr(note->url, '\n')
+           || (note->secret && strchr(note->secret, '\n'));
+}
+
+apr_status_t tus_hook_note_write(const char *state_dir, const char *key,
+                                 const tus_hook_note_t *note, apr_pool_t *p)
+{
+    const char *path = path_of(state_dir, key, p);
+    const char *text = format(note, p), *there;
+    apr_status_t rv;
+
+    if (has_newline(note) || strlen(text) >= NOTE_MAX) {
+        return APR_EINVAL;
+    }
+    if (read_text(&there, path, p) == APR_SUCCESS && strcmp(there, text) == 0) {
+        return APR_SUCCESS;
+    }
+    rv = tus_small_replace(path, text, 1, p);
+    if (APR_STATUS_IS_ENOENT(rv)) {
+        rv = tus_keyed_make_dir(path);
+        if (rv == APR_SUCCESS) {
+            rv = tus_small_replace(path, text, 1, p);
+        }
+    }
+    return rv;
+}
+
+static int read_time(apr_interval_time_t *time, const char *value)
+{
+    return tus_header_integer(value, time) == APR_SUCCESS && *time > 0 && *time <= TIME_MAX;
+}
+
+/* Nonzero if it is a line of a note. */
+static int read_line(tus_hook_note_t *note, const char *name, const char *value)
+{
+    if (strcmp(name, "server") == 0) {
+        note->server = value;
+    }
+    else if (strcmp(name, "dir") == 0) {
+        note->dir = value;
+    }
+    else if (strcmp(name, "url") == 0) {
+        note->url = value;
+    }
+    else if (strcmp(name, "secret") == 0) {
+        note->secret = value;
+    }
+    else if (strcmp(name, "timeout") == 0) {
+        return read_time(&note->timeout, value);
+    }
+    else {
+        return strcmp(name, "backoff") == 0 && read_time(&note->backoff, value);
+    }
+    return 1;
+}
+
+static apr_status_t parse(tus_hook_note_t *note, const char *text, apr_pool_t *p)
+{
+    char *state, *line = apr_strtok(apr_pstrdup(p, text), "\n", &state);
+
+    memset(note, 0, sizeof(*note));
+    if (!line || strcmp(line, FORMAT) != 0) {
+        return TUS_EDAMAGED;
+    }
+    while ((line = apr_strtok(NULL, "\n", &state)) != NULL) {
+        char *space = strchr(line, ' ');
+
+        if (!space) {
+            return TUS_EDAMAGED;
+        }
+        *space = '\0';
+        if (!read_line(note, line, space + 1)) {
+            return TUS_EDAMAGED;
+        }
+    }
+    return note->server && note->dir && note->url && note->timeout && note->backoff ? APR_SUCCESS
+                                                                                    : TUS_EDAMAGED;
+}
+
+apr_status_t tus_hook_note_read(tus_hook_note_t *note, const char *state_dir, const char *key,
+                                apr_pool_t *p)
+{
+    const char *text;
+    apr_status_t rv = read_text(&text, path_of(state_dir, key, p), p);
+
+    return rv == APR_SUCCESS ? parse(note, text, p) : rv;
+}

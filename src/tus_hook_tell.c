@@ -1,0 +1,106 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+
+/*
+ * Hooks that are told what has happened. Before it is written down, each event
+ * goes to the spool as one that is pending; after that it is confirmed, and told
+ * by tus_courier.c. Who dies in between leaves a pending one, which the record
+ * bears out or does not.
+ */
+#include "tus_httpd.h"
+
+#include <apr_strings.h>
+
+/* Post-* that an upload's finish is told by. */
+static int is_durable(const tus_core_t *core, tus_hook_e type)
+{
+    return core->sync == TUS_SYNC_ALWAYS
+           || (core->sync == TUS_SYNC_FINISH && type == TUS_HOOK_POST_FINISH);
+}
+
+static tus_spooled_t spooled_of(const tus_upload_t *upload, const tus_hook_t *hook,
+                                const tus_hook_event_t *event)
+{
+    return (tus_spooled_t){ .id = upload->record->id,
+                            .created = upload->record->created,
+                            .type = event->type,
+                            .hook = hook->spec->key,
+                            .event_id = event->event_id,
+                            .at = upload->core->now(),
+                            .headers = event->headers,
+                            .body = event->body,
+                            .len = event->len };
+}
+
+static apr_status_t spool(const tus_upload_t *upload, const tus_hook_t *hook,
+                          const tus_hook_event_t *event)
+{
+    const tus_core_t *core = upload->core;
+    const tus_spooled_t spooled = spooled_of(upload, hook, event);
+    apr_status_t rv = hook->spec->htaccess ? tus_hook_table_note(hook, upload->pool) : APR_SUCCESS;
+
+    return rv == APR_SUCCESS ? tus_spool_put(core->state_dir, &spooled,
+                                             is_durable(core, event->type), upload->pool)
+                             : rv;
+}
+
+/* Hooks of the endpoint that a request came to; where none did, those of the creating one. */
+static const apr_array_header_t *hooks_of(const tus_upload_t *upload, const request_rec *r,
+                                          tus_hook_e type)
+{
+    const apr_array_header_t *keys = upload->record->hooks;
+    apr_array_header_t *hooks;
+
+    if (r) {
+        return tus_hook_table_of(r, type, upload->pool);
+    }
+    hooks = apr_array_make(upload->pool, keys ? keys->nelts : 1, sizeof(tus_hook_t));
+    for (int i = 0; keys && i < keys->nelts; i++) {
+        const tus_hook_t *hook =
+            tus_hook_table_find(APR_ARRAY_IDX(keys, i, const char *), type, upload->pool);
+
+        if (hook) {
+            APR_ARRAY_PUSH(hooks, tus_hook_t) = *hook;
+        }
+    }
+    return hooks;
+}
+
+const tus_error_t *tus_hook_tell(tus_hook_e type, const tus_upload_t *upload, const request_rec *r)
+{
+    const apr_array_header_t *hooks = hooks_of(upload, r, type);
+    const tus_error_t *error = NULL;
+    tus_hook_event_t event;
+
+    for (int i = 0; !error && hooks && i < hooks->nelts; i++) {
+        const tus_hook_t *hook = &APR_ARRAY_IDX(hooks, i, tus_hook_t);
+        apr_status_t rv = APR_SUCCESS;
+
+        error = tus_hook_event_make(&event, type, upload, r, hook->settings->hook_forward, 1);
+        if (!error) {
+            rv = spool(upload, hook, &event);
+        }
+        if (rv != APR_SUCCESS) {
+            error =
+                tus_error_system(upload->pool, rv, "cannot spool %s of upload %s in TusStateDir",
+                                 tus_hook_name(type), upload->record->id);
+        }
+    }
+    return error;
+}
+
+/* One that stays pending is judged later, by its record. */
+void tus_hook_told(tus_hook_e type, const tus_upload_t *upload, const request_rec *r)
+{
+    const apr_array_header_t *hooks = hooks_of(upload, r, type);
+    const tus_hook_event_t event = { .type = type };
+
+    for (int i = 0; hooks && i < hooks->nelts; i++) {
+        const tus_spooled_t spooled =
+            spooled_of(upload, &APR_ARRAY_IDX(hooks, i, tus_hook_t), &event);
+
+        tus_spool_confirm(upload->core->state_dir, &spooled, upload->pool);
+    }
+    if (hooks && hooks->nelts) {
+        tus_metrics_ring();
+    }
+}
