@@ -50,7 +50,7 @@ static int post_config(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp, s
     tus_endpoint_announce(s, ptemp);
     tus_guard_init(pconf, s);
     tus_hook_table_init(pconf);
-    if (tus_hook_local_init(s) != APR_SUCCESS) {
+    if (tus_line_init() != APR_SUCCESS || tus_hook_local_init(s) != APR_SUCCESS) {
         return HTTP_INTERNAL_SERVER_ERROR;
     }
     status = tus_sweep_register(s, pconf);
@@ -77,7 +77,15 @@ static int handler(request_rec *r)
 {
     const tus_request_t *request = tus_mount_of(r);
 
-    return request ? tus_v1_handle(r, request) : DECLINED;
+    if (!request) {
+        return DECLINED;
+    }
+    if (tus_hook_local_is_call(r)) {
+        ap_log_rerror(APLOG_MARK, APLOG_ERR, 0, r,
+                      "a TusHook leads to this endpoint, which would call its hooks again");
+        return HTTP_LOOP_DETECTED;
+    }
+    return tus_v1_handle(r, request);
 }
 
 static void register_providers(apr_pool_t *p)

@@ -497,7 +497,8 @@ struct tus_hook_provider_t {
     const char *name;
 
     /**
-     * Readies a process, after fork; touches no network. p owns it, and what is kept open.
+     * Readies a process, after fork; touches no network. p owns it, and what is kept open; no call
+     * may be under way when it goes.
      * @return APR_SUCCESS, or why it cannot be
      */
     apr_status_t (*open)(tus_caller_t **caller, apr_pool_t *p);
@@ -511,7 +512,8 @@ struct tus_hook_provider_t {
      *         if cancelled; TUS_EREFUSED for an address that is_public forbids, a URL of another
      *         scheme or with a password, or a header field that is none; TUS_EDAMAGED for an answer
      *         that is too large or not HTTP; APR_ECONNREFUSED where nobody listens; APR_ENOMEM;
-     *         else APR_EGENERAL, also for an answer that was cut short
+     *         APR_EINVAL in a process that was forked after open(); else APR_EGENERAL, also for an
+     *         answer that broke off
      */
     apr_status_t (*call)(tus_caller_t *caller, const tus_call_t *call, tus_called_t *called,
                          apr_pool_t *p);

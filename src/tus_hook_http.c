@@ -1,13 +1,11 @@
 /* Licensed under the Apache License, Version 2.0; see LICENSE. */
 
 /*
- * The hook provider "http": libcurl.
+ * The hook provider "http": one request of HTTP/1.1 by libcurl, and what came back.
  *
- * A line is an easy handle in a multi handle of its own, and so with a kept connection of its own.
- * It leads one way: to one place, under one policy. So a call never gets a connection that was
- * opened under another one: a private address where only public ones are allowed, or a certificate
- * that nobody looked at. Lines that nobody uses are kept, up to IDLE_MAX, and the one that was
- * unused for longest is closed for a newer one. One on which a call failed is closed at once.
+ * Each call takes a line (tus_line.c) that leads to one place, under one policy. So it never gets a
+ * connection that was opened under another one: to a private address where only public ones are
+ * allowed, or to a server whose certificate nobody looked at.
  *
  * HTTP/1.1 it is, also with TLS. A line has one call at a time, which HTTP/2 would not make faster,
  * and with HTTP/1.1 there is one case only in which libcurl sends a body again: on a new
@@ -21,45 +19,26 @@
 #include "tus_words.h"
 
 #include <apr_strings.h>
-#include <apr_thread_mutex.h>
 
 #include <arpa/inet.h>
 #include <curl/curl.h>
 #include <errno.h>
 #include <limits.h>
 #include <netinet/in.h>
-#include <poll.h>
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 #include <sys/socket.h>
 #include <time.h>
-#include <unistd.h>
 
-/* Lines kept in a process that nobody uses. */
-#define IDLE_MAX 16
 /* Bytes of all header fields of an answer, interim responses and trailers among them. */
 #define HEADER_MAX (64 * 1024)
 /* In milliseconds: some twelve days, which no libcurl adds to another time in vain. */
 #define TIMEOUT_MAX (INT_MAX / 2)
-/* How often a call looks whether it is cancelled, in milliseconds. */
-#define LOOK_AGAIN 100
 
-typedef struct line_t {
-    struct line_t *next; /**< among the idle ones, the last used first */
-    CURLM *multi;
-    CURL *easy;
-    curl_socket_t socket; /**< of the kept connection */
-    char way[];           /**< where it leads, and under which policy */
-} line_t;
-
-/* Lines are malloc'ed: they come and go as long as the process lives, and in all threads. */
 typedef struct http_caller_t {
     tus_caller_t base;
-    apr_thread_mutex_t *mutex; /**< guards `idle` */
-    line_t *idle;
-    pid_t pid; /**< who opened it */
+    tus_lines_t *lines;
 } http_caller_t;
 
 /* One call, as libcurl's functions know it. */
@@ -83,127 +62,6 @@ typedef struct exchange_t {
     char said[CURL_ERROR_SIZE];             /**< by libcurl */
     apr_pool_t *pool;
 } exchange_t;
-
-/* ---- libcurl in this process --------------------------------------------- */
-
-static pthread_once_t once = PTHREAD_ONCE_INIT;
-static CURLcode readied;
-
-static void ready_libcurl(void)
-{
-    readied = curl_global_init(CURL_GLOBAL_DEFAULT);
-}
-
-apr_status_t tus_hook_http_init(void)
-{
-    return pthread_once(&once, ready_libcurl) == 0 && readied == CURLE_OK ? APR_SUCCESS
-                                                                          : APR_EGENERAL;
-}
-
-/* ---- lines --------------------------------------------------------------- */
-
-static void close_line(line_t *line)
-{
-    curl_easy_cleanup(line->easy);
-    curl_multi_cleanup(line->multi);
-    free(line);
-}
-
-static line_t *open_line(const char *way)
-{
-    apr_size_t size = strlen(way) + 1;
-    line_t *line = malloc(sizeof(*line) + size);
-
-    if (!line) {
-        return NULL;
-    }
-    line->next = NULL;
-    line->socket = CURL_SOCKET_BAD;
-    line->multi = curl_multi_init();
-    line->easy = curl_easy_init();
-    memcpy(line->way, way, size);
-    if (!line->multi || !line->easy
-        || curl_multi_setopt(line->multi, CURLMOPT_MAXCONNECTS, 1L) != CURLM_OK) {
-        close_line(line);
-        return NULL;
-    }
-    return line;
-}
-
-/* Nothing is to be said on a connection that nobody asks anything: it has ended, or an answer lies
- * there that would be taken for the next one. */
-static int is_quiet(const line_t *line)
-{
-    struct pollfd pollfd = { line->socket, POLLIN, 0 };
-
-    return poll(&pollfd, 1, 0) == 0;
-}
-
-/* One that leads there, out of the idle ones; or NULL. */
-static line_t *find_line(http_caller_t *caller, const char *way)
-{
-    line_t **link, *line;
-
-    apr_thread_mutex_lock(caller->mutex);
-    for (link = &caller->idle; *link && strcmp((*link)->way, way) != 0; link = &(*link)->next) {
-    }
-    line = *link;
-    if (line) {
-        *link = line->next;
-        line->next = NULL;
-    }
-    apr_thread_mutex_unlock(caller->mutex);
-    return line;
-}
-
-static line_t *take_line(http_caller_t *caller, const char *way)
-{
-    line_t *line;
-
-    while ((line = find_line(caller, way)) && !is_quiet(line)) {
-        close_line(line);
-    }
-    return line ? line : open_line(way);
-}
-
-static void keep_line(http_caller_t *caller, line_t *line)
-{
-    line_t **link, *oldest;
-    int count = 0;
-
-    if (line->socket == CURL_SOCKET_BAD) {
-        close_line(line);
-        return;
-    }
-    curl_easy_reset(line->easy); /* it points into the call, which ends */
-    apr_thread_mutex_lock(caller->mutex);
-    line->next = caller->idle;
-    caller->idle = line;
-    for (link = &caller->idle; *link && count < IDLE_MAX; link = &(*link)->next) {
-        count++;
-    }
-    oldest = *link;
-    *link = NULL;
-    apr_thread_mutex_unlock(caller->mutex);
-    if (oldest) {
-        close_line(oldest);
-    }
-}
-
-/* A child that was forked later has copies, and to close those would speak on connections that the
- * parent uses. */
-static apr_status_t close_idle(void *baton)
-{
-    http_caller_t *caller = baton;
-
-    while (caller->idle && caller->pid == getpid()) {
-        line_t *line = caller->idle;
-
-        caller->idle = line->next;
-        close_line(line);
-    }
-    return APR_SUCCESS;
-}
 
 /* ---- what libcurl calls -------------------------------------------------- */
 
@@ -551,49 +409,6 @@ static apr_interval_time_t clock_now(void)
     return apr_time_from_sec(now.tv_sec) + now.tv_nsec / 1000;
 }
 
-static int is_cancelled(const tus_cancel_t *cancel)
-{
-    return cancel && cancel->cancelled(cancel->baton);
-}
-
-/* Whatever moves on the connection ends the poll, so that LOOK_AGAIN delays nothing else. */
-static CURLcode drive(line_t *line, const tus_cancel_t *cancel)
-{
-    CURLMcode code;
-    CURLMsg *message;
-    int running, left;
-
-    do {
-        if (is_cancelled(cancel)) {
-            return CURLE_ABORTED_BY_CALLBACK;
-        }
-        code = curl_multi_perform(line->multi, &running);
-        if (code == CURLM_OK && running) {
-            code = curl_multi_poll(line->multi, NULL, 0, LOOK_AGAIN, NULL);
-        }
-    } while (code == CURLM_OK && running);
-    message = curl_multi_info_read(line->multi, &left);
-    return code == CURLM_OK && message ? message->data.result : CURLE_FAILED_INIT;
-}
-
-static CURLcode perform(line_t *line, exchange_t *exchange)
-{
-    CURLcode code = set_exchange(line->easy, exchange);
-
-    if (code != CURLE_OK) {
-        return code;
-    }
-    if (curl_multi_add_handle(line->multi, line->easy) != CURLM_OK) {
-        return CURLE_FAILED_INIT;
-    }
-    code = drive(line, exchange->call->cancel);
-    if (curl_easy_getinfo(line->easy, CURLINFO_ACTIVESOCKET, &line->socket) != CURLE_OK) {
-        line->socket = CURL_SOCKET_BAD;
-    }
-    curl_multi_remove_handle(line->multi, line->easy);
-    return code;
-}
-
 /* Nobody listens at a unix socket that is not there, too. */
 static apr_status_t status_of_connection(CURL *easy, const exchange_t *exchange)
 {
@@ -620,7 +435,10 @@ static apr_status_t status_of(CURLcode code, CURL *easy, const exchange_t *excha
     case CURLE_UNSUPPORTED_PROTOCOL: /* HTTP/0.9, or another version that is none */
     case CURLE_WEIRD_SERVER_REPLY:
     case CURLE_BAD_CONTENT_ENCODING:
-    case CURLE_OUT_OF_MEMORY: /* one line of more than 100 KB */
+    case CURLE_OUT_OF_MEMORY: /* a line of more than 100 KB; memory that is scarce ends httpd */
+#if CURL_AT_LEAST_VERSION(8, 6, 0)
+    case CURLE_TOO_LARGE: /* the same, since then */
+#endif
         return TUS_EDAMAGED;
     default:
         return APR_EGENERAL;
@@ -645,20 +463,19 @@ static const char *why_of(apr_status_t rv, CURLcode code, const exchange_t *exch
     const char *said = *exchange->said ? exchange->said : curl_easy_strerror(code);
     const char *happened = " gave no answer: ";
 
-    if (*exchange->private_address) {
+    switch (rv) {
+    case TUS_EREFUSED:
         happened = " was not called: not a public address, ";
         said = exchange->private_address;
-    }
-    else if (exchange->fault) {
-        happened = " answered with ";
-        said = exchange->fault;
-    }
-    else if (rv == TUS_EDAMAGED) {
-        happened = " answered with what is not HTTP: ";
-    }
-    else if (rv == APR_EINTR) {
+        break;
+    case TUS_EDAMAGED:
+        happened = exchange->fault ? " answered with " : " answered with what is not HTTP: ";
+        said = exchange->fault ? exchange->fault : said;
+        break;
+    case APR_EINTR:
         happened = " was given up: ";
         said = "cancelled";
+        break;
     }
     return printable(apr_pstrcat(exchange->pool, exchange->place, happened, said, NULL));
 }
@@ -709,41 +526,36 @@ static CURLcode take_answer(CURL *easy, exchange_t *exchange, tus_called_t *call
 }
 
 /* A line on which something failed is not used again, whatever is left of it. */
-static apr_status_t call_on(line_t *line, http_caller_t *caller, exchange_t *exchange,
+static apr_status_t call_on(tus_line_t *line, tus_lines_t *lines, exchange_t *exchange,
                             tus_called_t *called)
 {
-    CURLcode code = perform(line, exchange);
+    CURL *easy = tus_line_handle(line);
+    CURLcode code = set_exchange(easy, exchange);
     apr_status_t rv;
 
     if (code == CURLE_OK) {
-        code = take_answer(line->easy, exchange, called);
+        code = (CURLcode)tus_line_perform(line, exchange->call->cancel);
     }
     if (code == CURLE_OK) {
-        keep_line(caller, line);
+        code = take_answer(easy, exchange, called);
+    }
+    if (code == CURLE_OK) {
+        tus_line_keep(lines, line);
         return APR_SUCCESS;
     }
-    rv = status_of(code, line->easy, exchange);
+    rv = status_of(code, easy, exchange);
     called->why = why_of(rv, code, exchange);
-    close_line(line);
+    tus_line_close(line);
     return rv;
 }
 
-static apr_status_t exchange_with(http_caller_t *caller, const tus_call_t *call,
-                                  tus_called_t *called, apr_pool_t *p)
+static const char *why_without_call(apr_status_t rv, const exchange_t *exchange)
 {
-    exchange_t exchange;
-    apr_status_t rv = begin_exchange(&exchange, call, p);
-    line_t *line = rv == APR_SUCCESS ? take_line(caller, way_of(&exchange)) : NULL;
-
-    if (line) {
-        rv = call_on(line, caller, &exchange, called);
+    if (exchange->fault) {
+        return exchange->fault;
     }
-    else {
-        rv = rv == APR_SUCCESS ? APR_ENOMEM : rv;
-        called->why = exchange.fault ? exchange.fault : "there is no memory for a call";
-    }
-    free_exchange(&exchange);
-    return rv;
+    return APR_STATUS_IS_EINVAL(rv) ? "the connections are another process's"
+                                    : "there is no memory for a call";
 }
 
 static apr_status_t http_call(tus_caller_t *base, const tus_call_t *call, tus_called_t *called,
@@ -751,15 +563,22 @@ static apr_status_t http_call(tus_caller_t *base, const tus_call_t *call, tus_ca
 {
     http_caller_t *caller = (http_caller_t *)base;
     apr_interval_time_t start = clock_now();
-    apr_status_t rv = APR_EGENERAL;
+    tus_line_t *line = NULL;
+    exchange_t exchange;
+    apr_status_t rv;
 
     memset(called, 0, sizeof(*called));
-    if (caller->pid == getpid()) {
-        rv = exchange_with(caller, call, called, p);
+    rv = begin_exchange(&exchange, call, p);
+    if (rv == APR_SUCCESS) {
+        rv = tus_line_take(&line, caller->lines, way_of(&exchange));
+    }
+    if (line) {
+        rv = call_on(line, caller->lines, &exchange, called);
     }
     else {
-        called->why = "another process opened these connections";
+        called->why = why_without_call(rv, &exchange);
     }
+    free_exchange(&exchange);
     called->time = clock_now() - start;
     return rv;
 }
@@ -767,19 +586,13 @@ static apr_status_t http_call(tus_caller_t *base, const tus_call_t *call, tus_ca
 static apr_status_t http_open(tus_caller_t **result, apr_pool_t *p)
 {
     http_caller_t *caller = apr_pcalloc(p, sizeof(*caller));
-    apr_status_t rv = tus_hook_http_init();
+    apr_status_t rv = tus_line_open(&caller->lines, p);
 
     if (rv == APR_SUCCESS) {
-        rv = apr_thread_mutex_create(&caller->mutex, APR_THREAD_MUTEX_DEFAULT, p);
+        caller->base.provider = &tus_hook_http;
+        *result = &caller->base;
     }
-    if (rv != APR_SUCCESS) {
-        return rv;
-    }
-    caller->base.provider = &tus_hook_http;
-    caller->pid = getpid();
-    apr_pool_pre_cleanup_register(p, caller, close_idle);
-    *result = &caller->base;
-    return APR_SUCCESS;
+    return rv;
 }
 
 const tus_hook_provider_t tus_hook_http = { "http", http_open, http_call };

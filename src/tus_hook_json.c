@@ -31,6 +31,9 @@ static const struct {
 
 #define ESCAPE_LEN 6
 
+/* How these begin, and the escapes that jansson wrote. */
+#define SPECIAL "<>&\xe2\xef\\"
+
 /* Bytes of the text that it begins with and that are escaped as one, or 0. */
 static apr_size_t find_escape(const char *text, const char **escape)
 {
@@ -51,11 +54,10 @@ static apr_size_t growth_of(const char *text)
     const char *escape;
     apr_size_t growth = 0;
 
-    while (*text) {
+    for (text = strpbrk(text, SPECIAL); text; text = strpbrk(text + 1, SPECIAL)) {
         apr_size_t len = find_escape(text, &escape);
 
         growth += len ? ESCAPE_LEN - len : 0;
-        text += len ? len : 1;
     }
     return growth;
 }
@@ -77,10 +79,19 @@ static const char *spell(const char *text, apr_size_t len, apr_pool_t *p)
     char *spelled = apr_palloc(p, len + 1);
     char *to = spelled;
 
-    while (*text) {
+    for (;;) {
+        apr_size_t plain = strcspn(text, SPECIAL);
         const char *escape;
-        apr_size_t replaced = find_escape(text, &escape);
+        apr_size_t replaced;
 
+        memcpy(to, text, plain);
+        to += plain;
+        text += plain;
+        if (!*text) {
+            *to = '\0';
+            return spelled;
+        }
+        replaced = find_escape(text, &escape);
         if (replaced) {
             memcpy(to, escape, ESCAPE_LEN);
             to += ESCAPE_LEN;
@@ -93,8 +104,6 @@ static const char *spell(const char *text, apr_size_t len, apr_pool_t *p)
             *to++ = *text++;
         }
     }
-    *to = '\0';
-    return spelled;
 }
 
 /* ---- the upload -------------------------------------------------- */

@@ -292,6 +292,9 @@ const char *tus_hook_json_parse(tus_verdict_t **verdict, const char *text, apr_s
     if (is_blank(text, len)) {
         return NULL;
     }
+    if (!tus_json_is_shallow(text, len)) {
+        return "it is nested too deeply";
+    }
     root = json_loadb(text, len, JSON_DECODE_ANY | JSON_ALLOW_NUL, &error);
     if (!root) {
         return apr_psprintf(p, "it is not JSON: %s", error.text);

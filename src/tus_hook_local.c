@@ -220,6 +220,7 @@ apr_status_t tus_hook_local_aim(tus_call_t *call, apr_table_t *headers, const tu
     call->address = spot.address;
     call->is_verified = 0; /* it is ourselves: the address says so */
     apr_table_setn(headers, TOKEN_FIELD, retained->token);
+    apr_table_setn(headers, "Connection", "close"); /* kept, it would hold one of our workers */
     return APR_SUCCESS;
 }
 

@@ -223,6 +223,8 @@ int tus_hook_table_allows(const tus_hook_t *hook, int *is_public)
     const tus_target_t *target = &hook->spec->target;
     const apr_array_header_t *prefixes = hook->settings->allow_hook.prefixes;
 
+    int allowed = 0;
+
     *is_public = 0;
     if (!hook->spec->htaccess) {
         return 1;
@@ -231,9 +233,12 @@ int tus_hook_table_allows(const tus_hook_t *hook, int *is_public)
         return hook->settings->allow_hook.local;
     }
     for (int i = 0; prefixes && i < prefixes->nelts; i++) {
-        if (tus_target_is_allowed(target, APR_ARRAY_IDX(prefixes, i, const char *), is_public)) {
-            return 1;
+        int any;
+
+        if (tus_target_is_allowed(target, APR_ARRAY_IDX(prefixes, i, const char *), &any)) {
+            *is_public = allowed ? *is_public && any : any; /* who is named may be anywhere */
+            allowed = 1;
         }
     }
-    return 0;
+    return allowed;
 }

@@ -13,6 +13,9 @@
 /* The digits that a double has for sure: so what was written short is read and written so again. */
 #define REAL_DIGITS 15
 
+/* jansson itself goes down to 2048, which takes more than the 128 KiB of some threads' stacks. */
+#define DEPTH_MAX 64
+
 /* ---- writing ------------------------------------------------------------- */
 
 /* Bytes of the UTF-8 character at the text, or 0 if there is none. jansson judges. */
@@ -91,6 +94,29 @@ apr_status_t tus_json_dump(json_t *root, apr_size_t max, const char **json, apr_
 }
 
 /* ---- reading ------------------------------------------------------------- */
+
+int tus_json_is_shallow(const char *text, apr_size_t len)
+{
+    int depth = 0, in_string = 0;
+
+    for (apr_size_t i = 0; i < len; i++) {
+        if (text[i] == '"') {
+            in_string = !in_string;
+        }
+        else if (in_string) {
+            i += text[i] == '\\'; /* a quote behind it does not end the string */
+        }
+        else if (text[i] == '[' || text[i] == '{') {
+            if (++depth > DEPTH_MAX) {
+                return 0;
+            }
+        }
+        else if (text[i] == ']' || text[i] == '}') {
+            depth--;
+        }
+    }
+    return 1;
+}
 
 int tus_json_string(const char **text, const json_t *json, apr_pool_t *p)
 {

@@ -292,6 +292,10 @@ apr_size_t tus_json_clip(const char *text, apr_size_t max);
 apr_status_t tus_json_dump(struct json_t *root, apr_size_t max, const char **json, apr_size_t *len,
                            apr_pool_t *p);
 
+/** Nonzero if no more than 64 arrays and objects lie in one another. jansson recurses: what
+ *  strangers wrote is asked about before it is loaded. */
+int tus_json_is_shallow(const char *text, apr_size_t len);
+
 /*
  * Members as they are read. Each takes the member, NULL if it is absent, and returns nonzero if
  * it is as it should be.
@@ -459,14 +463,17 @@ typedef struct tus_verdict_t {
 /**
  * Reads an answer: JSON, or nothing at all, which is a consent. Unknown members are skipped, and
  * names are matched in any case. Null is absent, and a member of another type than tusd's is an
- * error of the whole answer; of two of the same name the last counts. So is a text with NUL where
- * the verdict cannot hold it, and an ID that no upload can have. A path is judged by the caller.
+ * error of the whole answer; of two of the same name the last counts. So is what Go would bear
+ * with: bytes that are not UTF-8, numbers beyond 64 bits, nesting beyond tus_json_is_shallow(), a
+ * text with NUL where the verdict cannot hold it; and an ID that no upload can have. A path is
+ * judged by the caller.
  *
  * A status other than 200 to 599, or one that forbids a body (204, 205, 304), is left out. So are
  * fields that tus_header_is_reserved(), that are none, that are longer than 8190 bytes, and those
  * beyond a hundred. `left` has the first twenty of what was left out, in words.
  * @param verdict allocated from p
- * @return NULL, or what is wrong with it, as the middle of a sentence
+ * @return NULL, or what is wrong with it, as the middle of a sentence; it may have bytes of the
+ *         answer, unescaped
  */
 const char *tus_hook_json_parse(tus_verdict_t **verdict, const char *text, apr_size_t len,
                                 apr_pool_t *p);
@@ -488,9 +495,6 @@ apr_status_t tus_sign(const char **signature, const char *secret, const char *ev
                       apr_time_t now, const char *body, apr_size_t len, apr_pool_t *p);
 
 /* ---- ring 1: an event in the spool, and its file (tus_spooled.c) ----------- */
-
-/** Bytes of the key of a hook: 16 hex digits and NUL. */
-#define TUS_HOOK_KEY_SIZE 17
 
 /** An event in the spool. */
 typedef struct tus_spooled_t {
@@ -979,22 +983,58 @@ apr_status_t tus_spool_dir_times(int dir, const char *name, tus_spool_times_t *t
 /** Sets them. */
 apr_status_t tus_spool_dir_set_times(int fd, const char *name, const tus_spool_times_t *times);
 
-/* ---- ring 2: the hook provider (tus_hook_http.c) ---------------------------- */
+/* ---- ring 2: kept connections (tus_line.c) ---------------------------------- */
+
+/** A handle of libcurl with a connection of its own; one thread uses it at a time. */
+typedef struct tus_line_t tus_line_t;
+/** Those of a process that nobody uses at the moment, some 16 at most. */
+typedef struct tus_lines_t tus_lines_t;
 
 /**
- * Over libcurl. Expects SIGPIPE to be ignored, as httpd does. Idle connections are kept while the
- * pool of open() lives; no call may be under way when it goes, nor in a process that was forked
- * since.
- */
-extern const tus_hook_provider_t tus_hook_http;
-
-/**
- * Readies libcurl in this process, once, whoever calls it how often. open() does it too; a parent
- * does it before any fork and while it has one thread, because libcurl before 7.84 minds others.
- * It stays readied: other modules of the process may use it as well.
+ * Readies libcurl in this process, once, whoever calls it how often. tus_line_open() does it too; a
+ * parent does it before any fork and while it has one thread, because libcurl before 7.84 minds
+ * others. It stays readied: other modules of the process may use it as well.
  * @return APR_SUCCESS or APR_EGENERAL
  */
-apr_status_t tus_hook_http_init(void);
+apr_status_t tus_line_init(void);
+
+/**
+ * For all threads of this process, but for no process that is forked later. Wants SIGPIPE to be
+ * ignored, as httpd does.
+ * @param p owns them; when it goes, no line may be in use
+ * @return APR_SUCCESS; APR_EGENERAL without libcurl; or what the mutex said
+ */
+apr_status_t tus_line_open(tus_lines_t **lines, apr_pool_t *p);
+
+/**
+ * Takes a line: one that was kept for the same way, whose connection has not ended, or a new one.
+ * Its handle has no options set.
+ * @param way what all calls on a line have in common, as text: where it leads, and under which
+ *        policy
+ * @return APR_SUCCESS; APR_EINVAL in another process than the one that opened them; APR_ENOMEM
+ */
+apr_status_t tus_line_take(tus_line_t **line, tus_lines_t *lines, const char *way);
+
+/** Its CURL *, for options and answers. */
+void *tus_line_handle(tus_line_t *line);
+
+/**
+ * Does what the handle's options say.
+ * @param cancel asked every 100 ms at least, or NULL
+ * @return a CURLcode; CURLE_ABORTED_BY_CALLBACK if cancelled
+ */
+int tus_line_perform(tus_line_t *line, const tus_cancel_t *cancel);
+
+/** Keeps a line for another call, if its connection is; what its options point to may go. */
+void tus_line_keep(tus_lines_t *lines, tus_line_t *line);
+
+/** Closes one instead, as after anything that failed. */
+void tus_line_close(tus_line_t *line);
+
+/* ---- ring 2: the hook provider (tus_hook_http.c) ---------------------------- */
+
+/** Over libcurl. It needs what tus_line_open() needs. */
+extern const tus_hook_provider_t tus_hook_http;
 
 /* ---- ring 2: a file for an id in the state directory (tus_keyed.c) --------- */
 

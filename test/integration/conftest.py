@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from testenv.fulldisk import FullDisk
+from testenv.hookserver import HookServer
 from testenv.httpd import MPMS, Httpd
 from testenv.php import PhpFpm
 
@@ -54,6 +55,21 @@ def shared_httpd():
     factory = Factory()
     yield factory
     factory.close()
+
+
+@pytest.fixture
+def hook_server():
+    """A factory of hook endpoints that belong to one test. Ask for it before httpd: what they are
+    told at the end counts too."""
+    made = []
+
+    def make(*arguments, **options):
+        made.append(HookServer(*arguments, **options))
+        return made[-1]
+
+    yield make
+    for server in made:
+        server.close()
 
 
 @pytest.fixture

@@ -452,6 +452,9 @@ START_TEST(nobody_listens)
     make_deaf_socket(path);
     ck_assert_int_eq(make_call(caller, &call, &called), APR_ECONNREFUSED);
 
+    call.socket = scratch_path("a\r\nb");
+    ck_assert_int_eq(make_call(caller, &call, &called), APR_ECONNREFUSED);
+
     call = a_call("http://hooks.example/");
     call.address = apr_psprintf(unit_pool, "127.0.0.1:%d", deserted_port());
     ck_assert_int_eq(make_call(caller, &call, &called), APR_ECONNREFUSED);
@@ -1107,7 +1110,7 @@ static int call_in_child(peer_t *parent, void *url)
 
     (void)parent;
     rv = caller->provider->call(caller, &call, &called, unit_pool);
-    if (rv == APR_SUCCESS || !called.why || called.body) {
+    if (rv != APR_EINVAL || !called.why || called.body) {
         return 1;
     }
     apr_pool_destroy(opened);

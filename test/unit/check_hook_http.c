@@ -485,6 +485,32 @@ START_TEST(end_of_a_connection_is_not_the_end_of_an_answer)
 }
 END_TEST
 
+static int destroy_copy(peer_t *parent, void *pool)
+{
+    (void)parent;
+    apr_pool_destroy(pool);
+    return 0;
+}
+
+/* Who closes a connection of TLS says so to the server. */
+START_TEST(child_says_nothing_on_a_connection_of_its_parent)
+{
+    server_t *server = serve_tls(be_hooks_example(an_authority()), tell_name, NULL);
+    tus_call_t call = a_call_to("https://hooks.example/", server, 0);
+    tus_called_t called;
+    apr_pool_t *p;
+    peer_t peer;
+
+    apr_pool_create(&p, unit_pool);
+    ck_assert_int_eq(tus_hook_http.open(&caller, p), APR_SUCCESS);
+    ck_assert_int_eq(make_call(caller, &call, &called), APR_SUCCESS);
+    peer = spawn_peer(destroy_copy, p);
+    ck_assert_int_eq(reap_peer(&peer), 0);
+    ck_assert_int_eq(make_call(caller, &call, &called), APR_SUCCESS);
+    ck_assert_uint_eq(server_connections(server), 1);
+}
+END_TEST
+
 static void say_at_once(wire_t *wire)
 {
     answer(wire, YES);
@@ -538,10 +564,31 @@ START_TEST(so_many_connections_are_kept)
 }
 END_TEST
 
+START_TEST(closed_connections_take_no_place)
+{
+    server_t *server = serve(say_yes, NULL), *other = serve_at("0.0.0.0", say_yes, NULL);
+    apr_table_t *headers = apr_table_make(unit_pool, 1);
+    tus_called_t called;
+    int i;
+
+    open_caller();
+    apr_table_addn(headers, "Connection", "close");
+    ck_assert_int_eq(call_url(caller, server_url(server, "/")), 200);
+    for (i = 0; i < PLACES; i++) {
+        tus_call_t call = a_call(place(other, i));
+
+        call.headers = headers;
+        ck_assert_int_eq(make_call(caller, &call, &called), APR_SUCCESS);
+    }
+    ck_assert_int_eq(call_url(caller, server_url(server, "/")), 200);
+    ck_assert_uint_eq(server_connections(server), 1);
+}
+END_TEST
+
 static void *APR_THREAD_FUNC init(apr_thread_t *thread, void *result)
 {
     (void)thread;
-    *(apr_status_t *)result = tus_hook_http_init();
+    *(apr_status_t *)result = tus_line_init();
     return NULL;
 }
 
@@ -589,9 +636,11 @@ Suite *hook_http_suite(void)
     tcase_add_loop_test(tcase, end_of_a_connection_is_not_the_end_of_an_answer, 0,
                         (int)(sizeof(cuts) / sizeof(cuts[0])));
     tcase_add_test(tcase, server_that_speaks_no_tls);
+    tcase_add_test(tcase, child_says_nothing_on_a_connection_of_its_parent);
 
     tcase = add_serving_case(suite, "kept");
     tcase_add_test(tcase, so_many_connections_are_kept);
+    tcase_add_test(tcase, closed_connections_take_no_place);
     tcase_add_test(tcase, libcurl_is_readied_once);
     return suite;
 }

@@ -713,6 +713,34 @@ START_TEST(nul_is_no_end)
 }
 END_TEST
 
+static const char *nested(const char *open, const char *close, int depth)
+{
+    char *text = apr_pstrdup(unit_pool, "");
+
+    for (int i = 0; i < depth; i++) {
+        text = apr_pstrcat(unit_pool, open, text, close, NULL);
+    }
+    return apr_pstrcat(unit_pool, "{\"a\":\"[{\\\"\\\\\",\"b]\\\"\":[],\"c\":[", text, "]}", NULL);
+}
+
+START_TEST(depth_is_bounded)
+{
+    tus_verdict_t *verdict;
+    const char *text;
+
+    assert_says_nothing(parse(nested("[", "]", 62)));
+    text = nested("[", "]", 63);
+    ck_assert_ptr_nonnull(parse_bytes(&verdict, text, strlen(text)));
+    assert_says_nothing(parse(nested("{\"[{\":[", "]}", 31)));
+    text = nested("{\"[{\":[", "]}", 32);
+    ck_assert_ptr_nonnull(parse_bytes(&verdict, text, strlen(text)));
+    assert_says_nothing(
+        parse("{\"a\":[[],[],[],[],[],[],[],[],[],[],[],[],[],[],[],[],[],[],[],[],"
+              "[],[],[],[],[],[],[],[],[],[],[],[],[],[],[],[],[],[],[],[],[],[],"
+              "[],[],[],[],[],[],[],[],[],[],[],[],[],[],[],[],[],[],[],[],[],[]]}"));
+}
+END_TEST
+
 /* Deep or long, it ends, and soon. */
 static const char *const repeated[] = {
     "[", "{\"a\":", "[[],", "\"\\u0000", "{\"RejectUpload\":true,", "1", "\\", "\xe2\x80",
@@ -778,6 +806,7 @@ Suite *hook_json_suite(void)
     tcase_add_test(tcase, fields_are_bounded);
     tcase_add_loop_test(tcase, no_answer_is_refused, 0, COUNT(no_answers));
     tcase_add_test(tcase, nul_is_no_end);
+    tcase_add_test(tcase, depth_is_bounded);
     tcase_add_loop_test(tcase, two_megabytes, 0, COUNT(repeated));
     tcase_add_test(tcase, many_members);
     return suite;

@@ -753,7 +753,7 @@ END_TEST
 
 /* ---- many ---------------------------------------------------------------- */
 
-#define MANY (2 * TUS_SPOOL_BATCH + 1000)
+#define MANY (TUS_SPOOL_BATCH + 500)
 
 /* Which events of which uploads were told, in order. */
 typedef struct tally_t {

@@ -385,7 +385,8 @@ static tus_spool_e log_it(void *baton, const tus_spooled_t *event, apr_time_t *d
     if (event->is_pending || rand_r(seed) % 7 == 0) {
         return TUS_SPOOL_LATER;
     }
-    fd = open(scratch_path("told"), O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0600);
+    fd = open(apr_pstrcat(p, scratch, "/told", NULL), O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC,
+              0600);
     written = write(fd, line, strlen(line));
     close(fd);
     return written == (ssize_t)strlen(line) ? TUS_SPOOL_DONE : TUS_SPOOL_LATER;

@@ -1,6 +1,6 @@
 /* Licensed under the Apache License, Version 2.0; see LICENSE. */
 
-/* An event's file: its name, and its text, of which there is one only. */
+/* An event's file: its name, and its text, of which there is one only; and names in batches. */
 #include "spooling.h"
 
 #include <apr_strings.h>
@@ -260,6 +260,106 @@ START_TEST(test_names)
 }
 END_TEST
 
+/* ---- batches ------------------------------------------------------------- */
+
+#define UPLOADS 5000 /* of two events each: some batches */
+
+static const char *name_of(int upload, int type)
+{
+    static char name[TUS_SPOOLED_NAME_SIZE + 8];
+
+    apr_snprintf(name, sizeof(name), "%08x%024x.%016x.%d." HOOK_A "%s",
+                 (unsigned)upload * 0x9e3779b1U, 0, 1, type, upload % 3 ? "" : ".new");
+    return name;
+}
+
+/* In no order, every name; but for one upload, which only the second reading has. */
+static void read_names(tus_spool_batch_t *batch, int reading)
+{
+    int i;
+
+    for (i = 0; i < UPLOADS; i++) {
+        int upload = i * 7919 % UPLOADS;
+
+        if (reading == 1 || upload != 17) {
+            tus_spool_batch_add(batch, name_of(upload, 4), reading);
+        }
+        tus_spool_batch_add(batch, name_of(upload, 1), reading);
+    }
+}
+
+/* Where it comes in a round that starts elsewhere. */
+static const char *turn_of(const char *name, const char *start)
+{
+    return apr_pstrcat(unit_pool, strcmp(name, start) < 0 ? "1" : "0", name, NULL);
+}
+
+START_TEST(test_batches)
+{
+    const char *start = "8000", *last = "";
+    tus_spool_batch_t *batch = tus_spool_batch_make(start, unit_pool);
+    int i, count, more, is_new, all = 0, batches = 0, of_second = 0;
+
+    do {
+        tus_spool_batch_begin(batch);
+        read_names(batch, 0);
+        read_names(batch, 1);
+        more = tus_spool_batch_end(batch, &count);
+        ck_assert_int_gt(count, 0);
+        ck_assert_int_le(count, TUS_SPOOL_BATCH);
+        ck_assert_int_eq(count % 2, 0); /* of whole uploads */
+        for (i = 0; i < count; i++) {
+            const char *name = tus_spool_batch_name(batch, i, &is_new);
+            const char *turn = turn_of(name, start);
+
+            ck_assert_int_lt(strcmp(last, turn), 0);
+            ck_assert_int_eq(is_new, strcmp(name, name_of(17, 4)) == 0);
+            of_second += is_new;
+            last = turn;
+        }
+        all += count;
+        batches++;
+    } while (more);
+    ck_assert_int_eq(all, 2 * UPLOADS);
+    ck_assert_int_eq(batches, 3);
+    ck_assert_int_eq(of_second, 1);
+}
+END_TEST
+
+/* An event that nobody saw before goes into a batch that was cut already, and one leaves it. */
+START_TEST(test_batch_that_changes)
+{
+    tus_spool_batch_t *batch = tus_spool_batch_make("0", unit_pool);
+    int i, count, is_new;
+
+    tus_spool_batch_begin(batch);
+    for (i = 1; i <= 3 * TUS_SPOOL_BATCH; i++) {
+        tus_spool_batch_add(batch, apr_psprintf(unit_pool, "%032x.x", (unsigned)i), 0);
+    }
+    for (i = 0; i <= 3 * TUS_SPOOL_BATCH; i++) {
+        tus_spool_batch_add(batch, apr_psprintf(unit_pool, "%032x.x", (unsigned)i), 1);
+    }
+    ck_assert_int_ne(tus_spool_batch_end(batch, &count), 0);
+    ck_assert_int_eq(count, TUS_SPOOL_BATCH - 1);
+    for (i = 0; i < count; i++) {
+        ck_assert_str_eq(tus_spool_batch_name(batch, i, &is_new),
+                         apr_psprintf(unit_pool, "%032x.x", (unsigned)i));
+        ck_assert_int_eq(is_new, i == 0);
+    }
+}
+END_TEST
+
+START_TEST(test_empty_batch)
+{
+    tus_spool_batch_t *batch = tus_spool_batch_make("0", unit_pool);
+    int count = -1;
+
+    tus_spool_batch_begin(batch);
+    ck_assert_int_eq(tus_spool_batch_end(batch, &count), 0);
+    ck_assert_int_eq(count, 0);
+}
+END_TEST
+
 Suite *spooled_suite(void)
 {
     Suite *suite = suite_create("spooled");
@@ -271,5 +371,8 @@ Suite *spooled_suite(void)
     tcase_add_test(tcase, test_what_cannot_be_read_back_is_not_written);
     tcase_add_test(tcase, test_number_of_headers);
     tcase_add_test(tcase, test_names);
+    tcase_add_test(tcase, test_batches);
+    tcase_add_test(tcase, test_batch_that_changes);
+    tcase_add_test(tcase, test_empty_batch);
     return suite;
 }
