@@ -240,6 +240,17 @@ static tus_spool_e judge(const tus_core_t *core, const tus_spooled_t *event, apr
     }
 }
 
+/* One that did not happen goes while we hold the upload: nobody can be putting it anew. */
+static tus_spool_e judge_held(const tus_core_t *core, const tus_spooled_t *event, apr_pool_t *p)
+{
+    tus_spool_e what = judge(core, event, p);
+
+    if (what == TUS_SPOOL_DONE && tus_spool_retract(core->state_dir, event, p) != APR_SUCCESS) {
+        return TUS_SPOOL_LATER;
+    }
+    return what;
+}
+
 static tus_spool_e judge_pending(const tus_core_t *core, const tus_spooled_t *event,
                                  apr_time_t *due, apr_pool_t *p)
 {
@@ -250,7 +261,7 @@ static tus_spool_e judge_pending(const tus_core_t *core, const tus_spooled_t *ev
         && core->locks->provider->acquire(core->locks, &core->store->identity, event->id, 0, NULL,
                                           &lock, p)
                == APR_SUCCESS) {
-        what = judge(core, event, p);
+        what = judge_held(core, event, p);
         core->locks->provider->release(lock);
     }
     *due = apr_time_now() + apr_time_from_sec(1);
@@ -279,6 +290,20 @@ static tus_spool_e on_event(void *baton, const tus_spooled_t *event, apr_time_t 
 
 /* ---- shards ------------------------------------------------------------------------ */
 
+static void log_worked(const shard_t *shard, apr_status_t rv)
+{
+    if (rv == TUS_EDAMAGED) {
+        ap_log_error(APLOG_MARK, APLOG_WARNING, 0, courier.server,
+                     "a file in the hooks' spool %s/spool is no event, and was moved to its"
+                     " directory failed",
+                     shard->dir);
+    }
+    else if (rv != APR_SUCCESS && !APR_STATUS_IS_INCOMPLETE(rv) && !APR_STATUS_IS_EBUSY(rv)) {
+        ap_log_error(APLOG_MARK, APLOG_ERR, rv, courier.server,
+                     "the hooks' spool %s/spool cannot be worked off", shard->dir);
+    }
+}
+
 static void *APR_THREAD_FUNC work(apr_thread_t *thread, void *data)
 {
     shard_t *shard = data;
@@ -294,16 +319,12 @@ static void *APR_THREAD_FUNC work(apr_thread_t *thread, void *data)
     }
     rv = tus_spool_work(shard->dir, shard->number, begin, begin + SHARD_BUDGET, on_event, &round,
                         &due, round.pool);
-    if (rv != APR_SUCCESS && !APR_STATUS_IS_INCOMPLETE(rv) && !APR_STATUS_IS_EBUSY(rv)) {
-        ap_log_error(APLOG_MARK, APLOG_ERR, rv, courier.server,
-                     "the hooks' spool %s/spool cannot be worked off", shard->dir);
-        due = apr_time_now() + apr_time_from_sec(10);
-    }
+    log_worked(shard, rv);
     apr_pool_destroy(round.pool);
 
     apr_thread_mutex_lock(courier.mutex);
     shard->seen = begin;
-    shard->due = APR_STATUS_IS_INCOMPLETE(rv) || APR_STATUS_IS_EBUSY(rv) ? apr_time_now() : due;
+    shard->due = due;
     shard->is_busy = 0;
     apr_thread_mutex_unlock(courier.mutex);
     return NULL;

@@ -58,7 +58,7 @@ static const apr_table_t *forwarded(const apr_array_header_t *names, const reque
         const char *name = APR_ARRAY_IDX(names, i, const char *);
         const char *value = apr_table_get(r->headers_in, name);
 
-        if (value) {
+        if (value && tus_header_is_field(name, value)) {
             headers = headers ? headers : apr_table_make(p, names->nelts);
             apr_table_setn(headers, name, value);
         }

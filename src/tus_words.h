@@ -924,7 +924,8 @@ typedef enum {
 /**
  * Asked for each event that is due, in the order of an upload's life. May take its time, and use
  * the spool. A pending one is judged: DONE says that it never happened and that nobody will
- * confirm it, so the caller must know that no request has the upload any more.
+ * confirm it, so the caller must hold the upload to say so; and it calls tus_spool_retract() as
+ * long as it does, for a request that comes then may put the same event again.
  * @param due for TUS_SPOOL_LATER: when it is to be asked again, an absolute time; one further
  *        than TUS_SPOOL_DELAY_MAX is brought forward
  * @param p cleared after each event

@@ -327,6 +327,37 @@ START_TEST(test_a_pending_one_never_happened)
 }
 END_TEST
 
+static void retract_it(void)
+{
+    tus_spooled_t event = spooled("one", TUS_HOOK_POST_CREATE, HOOK_A);
+
+    ck_assert_int_eq(tus_spool_retract(scratch, &event, unit_pool), APR_SUCCESS);
+}
+
+static void retract_it_and_put_again(void)
+{
+    retract_it();
+    put("one", TUS_HOOK_POST_CREATE, HOOK_A);
+}
+
+/* As whoever judges does while he holds the upload. */
+START_TEST(test_a_pending_one_is_retracted)
+{
+    put("one", TUS_HOOK_POST_CREATE, HOOK_A);
+    ready("one", TUS_HOOK_POST_FINISH, HOOK_A);
+    now += TUS_SPOOL_PENDING;
+    reply("one/create/a?", TUS_SPOOL_DONE, 0, retract_it_and_put_again);
+    TELLS("one", "one/create/a?");
+    ck_assert_int_eq(next, now);
+    ck_assert_uint_eq(waiting(), 2);
+    reply("one/create/a?", TUS_SPOOL_DONE, 0, retract_it);
+    TELLS("one", "one/create/a?");
+    ck_assert_int_eq(next, now);
+    TELLS("one", "one/finish/a");
+    ck_assert_int_eq(next, 0);
+}
+END_TEST
+
 START_TEST(test_a_pending_one_is_judged_later)
 {
     put("one", TUS_HOOK_POST_CREATE, HOOK_A);
@@ -882,6 +913,7 @@ Suite *spool_suite(void)
     tcase_add_test(tcase, test_long_ids);
     tcase_add_test(tcase, test_pending_ones_wait_and_are_judged);
     tcase_add_test(tcase, test_a_pending_one_never_happened);
+    tcase_add_test(tcase, test_a_pending_one_is_retracted);
     tcase_add_test(tcase, test_a_pending_one_is_judged_later);
     tcase_add_test(tcase, test_judged_and_then_later);
     tcase_add_test(tcase, test_delays_have_a_limit);
