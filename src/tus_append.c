@@ -126,7 +126,7 @@ const tus_error_t *tus_append_end(tus_upload_t *upload)
         error = tus_proof_note(upload);
     }
     if (!error && (!upload->recorded || upload->changed)) {
-        error = tus_commit_record(upload, always);
+        error = tus_proof_record(upload);
     }
     return error;
 }

@@ -92,6 +92,7 @@ const tus_error_t *tus_commit_record(tus_upload_t *upload, int durable)
                                 upload->record->id);
     }
     upload->changed = 0;
+    upload->lasting = durable;
     if (!upload->recorded) {
         upload->recorded = 1;
         core->events->post_create(core->baton, upload);

@@ -34,6 +34,10 @@ static const tus_error_t *load_record(tus_upload_t *upload, const char *id)
     if (APR_STATUS_IS_ENOENT(rv) || APR_STATUS_IS_ENOTDIR(rv)) { /* or what an upload is below */
         return not_found(upload->pool);
     }
+    if (rv == TUS_EUNWRITTEN) { /* nothing was promised of it: the client begins anew */
+        upload->core->events->lost(upload->core->baton, id);
+        return not_found(upload->pool);
+    }
     if (rv == APR_SUCCESS && upload->record->finished && upload->record->size == TUS_SIZE_UNKNOWN) {
         rv = TUS_EDAMAGED;
     }
