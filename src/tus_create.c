@@ -139,13 +139,21 @@ const tus_error_t *tus_create(tus_upload_t **result, const tus_core_t *core,
     return error;
 }
 
-void tus_create_undo(tus_upload_t *upload)
+/* Who was told of its creation is told of its end too. */
+static void undo(tus_upload_t *upload)
 {
     const tus_core_t *core = upload->core;
     int is_told = upload->recorded && !core->events->will_terminate(core->baton, upload);
 
-    if (core->store->provider->remove && tus_remove(upload) == APR_SUCCESS && is_told) {
-        core->events->post_terminate(core->baton, upload); /* as its creation was */
+    if (tus_remove(upload) == APR_SUCCESS && is_told) {
+        core->events->post_terminate(core->baton, upload);
+    }
+}
+
+void tus_create_undo(tus_upload_t *upload)
+{
+    if (upload->core->store->provider->remove) {
+        undo(upload);
     }
     tus_upload_release(upload);
 }

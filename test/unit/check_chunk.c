@@ -367,9 +367,9 @@ START_TEST(whole_creation_is_verified)
     ck_append(upload, "fourmore");
     ck_ok(verify(upload, "fourmore"));
     ck_ok(tus_append_end(upload));
-    ck_assert_str_eq(calls(),
-                     "pre-create try note-create create mark write unmark flush"
-                     " written pre-finish locate put-durable confirm post-create post-finish");
+    ck_assert_str_eq(calls(), "pre-create try note-create create mark write unmark flush"
+                              " written pre-finish will-finish will-create locate put-durable "
+                              "confirm post-create post-finish");
     tus_upload_release(upload);
     ck_finished(id, "fourmore");
 }

@@ -53,7 +53,8 @@ START_TEST(creation_is_noted_made_recorded_confirmed)
     tus_upload_t *upload = ck_create(5, 0);
     const tus_record_t *record = record_of(upload->record->id);
 
-    ck_assert_str_eq(calls(), "pre-create try note-create create locate put confirm post-create");
+    ck_assert_str_eq(
+        calls(), "pre-create try note-create create will-create locate put confirm post-create");
     ck_assert(tus_id_is_valid(record->id));
     ck_assert_int_eq(record->size, 5);
     ck_assert_int_eq(record->ours, 1);
@@ -104,9 +105,9 @@ START_TEST(empty_upload_is_finished_at_once)
 {
     tus_upload_t *upload = ck_create(0, _i);
 
-    ck_assert_str_eq(
-        calls(), "pre-create try note-create create written pre-finish locate put-durable confirm"
-                 " post-create post-finish");
+    ck_assert_str_eq(calls(), "pre-create try note-create create written pre-finish will-finish "
+                              "will-create locate put-durable confirm"
+                              " post-create post-finish");
     ck_assert(tus_commit_is_finished(upload));
     ck_assert_int_eq(upload->finished_now, 1);
     tus_upload_release(upload);
@@ -127,9 +128,9 @@ START_TEST(whole_creation_is_recorded_once)
     ck_assert_ptr_null(record_json(id));
     ck_assert_uint_eq(scratch_mode(data_of(id)), BIRTH);
     ck_ok(tus_append_end(upload));
-    ck_assert_str_eq(calls(),
-                     "write write flush written pre-finish locate put-durable confirm post-create"
-                     " post-finish");
+    ck_assert_str_eq(calls(), "write write flush written pre-finish will-finish will-create locate "
+                              "put-durable confirm post-create"
+                              " post-finish");
     ck_assert_int_eq(upload->finished_now, 1);
     tus_upload_release(upload);
     ck_finished(id, "fourfive!");
@@ -143,8 +144,9 @@ START_TEST(whole_creation_cut_short_is_recorded)
 
     ck_append(upload, "four");
     ck_ok(tus_append_end(upload));
-    ck_assert_str_eq(calls(),
-                     "pre-create try note-create create write locate put confirm post-create");
+    ck_assert_str_eq(
+        calls(),
+        "pre-create try note-create create write will-create locate put confirm post-create");
     ck_assert_int_eq(upload->finished_now, 0);
     tus_upload_release(upload);
     ck_unfinished(id, "four");
@@ -183,7 +185,7 @@ START_TEST(taken_id_is_tried_again)
     fail_call("create", 1, EEXIST);
     upload = ck_create(5, 0);
     ck_assert_str_eq(calls(), "pre-create try note-create create release try note-create create"
-                              " locate put confirm post-create");
+                              " will-create locate put confirm post-create");
     tus_upload_release(upload);
     ck_unfinished(upload->record->id, "");
 }
@@ -288,8 +290,8 @@ START_TEST(undo_removes_all)
     calls();
     tus_create_undo(upload);
     ck_assert_str_eq(calls(), _i ? "note-change remove drop unmark note-synced unlink close release"
-                                 : "note-change remove drop unmark note-synced unlink"
-                                   " post-terminate close release");
+                                 : "will-terminate note-change remove drop unmark note-synced"
+                                   " unlink post-terminate close release");
     ck_nothing_held();
     ck_assert_ptr_null(record_json(id));
     ck_assert(!scratch_exists(data_of(id)));
@@ -309,6 +311,53 @@ START_TEST(undo_without_remove_lets_go)
     ck_nothing_held();
     settle_all();
     ck_assert(!scratch_exists(data_of(upload->record->id)));
+}
+END_TEST
+
+/* What is to be told later must be written down, or it does not happen. */
+START_TEST(creation_that_cannot_be_told_is_undone)
+{
+    tus_upload_t *upload;
+    tus_creation_t creation = { .size = 9 };
+
+    fail_call("will-create", 1, APR_ENOSPC);
+    ck_error(tus_create(&upload, &core, &creation, unit_pool), TUS_ERR_INSUFFICIENT_STORAGE,
+             APR_ENOSPC);
+    ck_nothing_held();
+    ck_assert_ptr_null(record_json(upload->record->id));
+    ck_assert(!scratch_exists(data_of(upload->record->id)));
+    ck_assert_int_eq(calls_of("post-create") + calls_of("post-terminate"), 0);
+}
+END_TEST
+
+START_TEST(finish_that_cannot_be_told_is_made_up_for)
+{
+    const char *id = make_upload(4, "");
+    tus_upload_t *upload = ck_hold(id);
+
+    fail_call("will-finish", 1, APR_ENOSPC);
+    ck_append(upload, "four");
+    ck_error(tus_append_end(upload), TUS_ERR_INSUFFICIENT_STORAGE, APR_ENOSPC);
+    ck_assert_int_eq(record_of(id)->finished, 0);
+    ck_assert_int_eq(calls_of("post-finish"), 0);
+    tus_upload_release(upload);
+    ck_ok(tus_upload_inspect(&upload, &core, id, unit_pool));
+    ck_assert(tus_commit_is_finished(upload));
+    ck_assert_int_eq(calls_of("post-finish"), 1);
+}
+END_TEST
+
+START_TEST(termination_that_cannot_be_told_does_not_happen)
+{
+    const char *id = make_upload(9, "four");
+    tus_upload_t *upload;
+
+    fail_call("will-terminate", 1, APR_ENOSPC);
+    ck_error(tus_terminate(&upload, &core, id, unit_pool), TUS_ERR_INSUFFICIENT_STORAGE,
+             APR_ENOSPC);
+    ck_nothing_held();
+    ck_unfinished(id, "four");
+    ck_assert_int_eq(calls_of("post-terminate"), 0);
 }
 END_TEST
 
@@ -413,7 +462,8 @@ START_TEST(finish_notes_syncs_and_records)
     ck_append(upload, "ur");
     ck_assert_str_eq(calls(), "write note-change write");
     ck_ok(tus_append_end(upload));
-    ck_assert_str_eq(calls(), "flush written pre-finish locate put-durable post-finish");
+    ck_assert_str_eq(calls(),
+                     "flush written pre-finish will-finish locate put-durable post-finish");
     ck_assert_int_eq(record_of(id)->finished, upload->record->finished);
 }
 END_TEST
@@ -519,8 +569,9 @@ START_TEST(length_that_comes_with_the_last_bytes_finishes)
     ck_ok(tus_append_declare(upload, 8));
     ck_append(upload, "more");
     ck_ok(tus_append_end(upload));
-    ck_assert_str_eq(calls(),
-                     "note-change write flush written pre-finish locate put-durable post-finish");
+    ck_assert_str_eq(
+        calls(),
+        "note-change write flush written pre-finish will-finish locate put-durable post-finish");
     tus_upload_release(upload);
     ck_finished(id, "fourmore");
 }
@@ -690,7 +741,8 @@ START_TEST(sync_always_syncs_data_before_the_record_of_a_creation)
     ck_append(upload, "four");
     calls();
     ck_ok(tus_append_end(upload));
-    ck_assert_str_eq(calls(), "flush locate put-durable confirm post-create note-synced");
+    ck_assert_str_eq(calls(),
+                     "flush will-create locate put-durable confirm post-create note-synced");
     tus_upload_release(upload);
     upload = ck_create(TUS_SIZE_UNKNOWN, 0);
     ck_append(upload, "four");
@@ -861,10 +913,11 @@ START_TEST(termination_removes_data_before_the_record)
 
     calls();
     ck_ok(end_upload(id));
-    ck_assert_str_eq(strstr(calls(), "pre-terminate"),
-                     "pre-terminate note-change remove drop unmark note-synced unlink"
-                     " post-terminate close"
-                     " release");
+    ck_assert_str_eq(
+        strstr(calls(), "pre-terminate"),
+        "pre-terminate will-terminate note-change remove drop unmark note-synced unlink"
+        " post-terminate close"
+        " release");
     ck_nothing_held();
     ck_assert_ptr_null(record_json(id));
     ck_assert(!scratch_exists(data_of(id)));
@@ -1148,6 +1201,9 @@ Suite *core_suite(void)
     tcase_add_loop_test(tcase, failed_undo_leaves_an_orphan, 0, 2);
     tcase_add_loop_test(tcase, undo_removes_all, 0, 2);
     tcase_add_test(tcase, undo_without_remove_lets_go);
+    tcase_add_test(tcase, creation_that_cannot_be_told_is_undone);
+    tcase_add_test(tcase, finish_that_cannot_be_told_is_made_up_for);
+    tcase_add_test(tcase, termination_that_cannot_be_told_does_not_happen);
 
     tcase = add_core_case(suite, "append");
     tcase_add_test(tcase, bytes_are_appended_over_requests);

@@ -385,8 +385,8 @@ START_TEST(stopped_upload_is_removed)
     ck_ok(tus_append_end(upload));
     calls();
     ck_ok(tus_stop(upload));
-    ck_assert_str_eq(
-        calls(), "note-change remove drop unmark note-synced unlink post-terminate close release");
+    ck_assert_str_eq(calls(), "will-terminate note-change remove drop unmark note-synced unlink "
+                              "post-terminate close release");
     ck_gone(id);
     settle_all();
     ck_empty_store();

@@ -845,6 +845,30 @@ static const tus_error_t *event_pre_terminate(void *baton, tus_upload_t *upload)
     return ask_module("pre-terminate", upload, TUS_ERR_TERMINATION_REJECTED);
 }
 
+/* What is written down before something happens. */
+static const tus_error_t *prepare(const char *word, void *baton, const tus_upload_t *upload)
+{
+    apr_status_t rv = called(word);
+
+    ck_assert_ptr_eq(baton, &core);
+    return rv == APR_SUCCESS ? NULL : tus_error_system(upload->pool, rv, "cannot spool");
+}
+
+static const tus_error_t *event_will_create(void *baton, tus_upload_t *upload)
+{
+    return prepare("will-create", baton, upload);
+}
+
+static const tus_error_t *event_will_finish(void *baton, tus_upload_t *upload)
+{
+    return prepare("will-finish", baton, upload);
+}
+
+static const tus_error_t *event_will_terminate(void *baton, tus_upload_t *upload)
+{
+    return prepare("will-terminate", baton, upload);
+}
+
 static void tell_module(const char *word, void *baton, const tus_upload_t *upload)
 {
     ck_assert_ptr_eq(baton, &core);
@@ -887,10 +911,13 @@ static void event_lost(void *baton, const char *id)
 
 static const tus_events_t recording_events = {
     .pre_create = event_pre_create,
+    .will_create = event_will_create,
     .post_create = event_post_create,
     .pre_finish = event_pre_finish,
+    .will_finish = event_will_finish,
     .post_finish = event_post_finish,
     .pre_terminate = event_pre_terminate,
+    .will_terminate = event_will_terminate,
     .post_terminate = event_post_terminate,
     .expired = event_expired,
     .cut = event_cut,

@@ -12,7 +12,8 @@
  *           mark mark-durable unmark marked note-synced synced link links unlink
  *   store   create locate confirm discard resume fence written write flush truncate concat
  *           close size remove
- *   events  pre-create post-create pre-finish post-finish pre-terminate post-terminate expired
+ *   events  pre-create will-create post-create pre-finish will-finish post-finish
+ *           pre-terminate will-terminate post-terminate expired
  *           cut lost
  *
  * A pre-* that fails rejects the upload or its termination; whoever fails otherwise fails with
