@@ -63,6 +63,7 @@ static void child_init(apr_pool_t *pchild, server_rec *s)
     tus_nudge_init(pchild);
     tus_hook_call_init(pchild, s);
     tus_hook_progress_init(pchild);
+    tus_courier_init(pchild, s);
 }
 
 static int post_perdir_config(request_rec *r)
@@ -100,6 +101,8 @@ static void register_providers(apr_pool_t *p)
 
 static void register_hooks(apr_pool_t *p)
 {
+    static const char *const loggers[] = { "mod_log_forensic.c", NULL };
+
     register_providers(p);
     tus_events_register();
 
@@ -109,7 +112,7 @@ static void register_hooks(apr_pool_t *p)
     ap_hook_child_init(child_init, NULL, NULL, APR_HOOK_MIDDLE);
 
     /* First and last, so that no other module sees or makes what tells our calls from others. */
-    ap_hook_post_read_request(tus_hook_local_read, NULL, NULL, APR_HOOK_REALLY_FIRST);
+    ap_hook_post_read_request(tus_hook_local_read, NULL, loggers, APR_HOOK_REALLY_FIRST);
     ap_hook_fixups(tus_hook_local_environment, NULL, NULL, APR_HOOK_REALLY_LAST);
 
     /* Before authentication, so that access rules judge the overridden method. */

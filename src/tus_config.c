@@ -65,6 +65,7 @@ static tus_settings_t built_in = {
                               "Upload-Defer-Length, Upload-Concat, Upload-Expires, "
                               "Tus-Checksum-Algorithm" },
     .cors_max_age = 86400 * APR_USEC_PER_SEC,
+    .hooks = { .drops = 1, .drops_htaccess = 1 },
     .hook_timeout = 15 * APR_USEC_PER_SEC,
     .hook_retry = { .times = 3, .backoff = APR_USEC_PER_SEC },
     .hook_interval = APR_USEC_PER_SEC,

@@ -166,6 +166,16 @@ const tus_error_t *tus_commit_complete(tus_upload_t *upload);
 /** Finishes a held upload that has all its bytes: its data is synced, then its record says so. */
 const tus_error_t *tus_commit_finish(tus_upload_t *upload);
 
+/* ---- tus_changes.c: what others want of an upload before it is made ------- */
+
+/**
+ * Takes over id, pairs and storage_path, of what is not made yet.
+ * @param said a copy of the upload's record, changed; its pairs may have been changed in place
+ * @param before tus_metadata_format() of the pairs before that
+ * @return NULL, or what cannot be and why, in words; then the record may have some of it
+ */
+const char *tus_changes_take(tus_upload_t *upload, const tus_record_t *said, const char *before);
+
 /* ---- tus_create.c -------------------------------------------------------- */
 
 /** What a client wants to upload. */

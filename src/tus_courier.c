@@ -1,14 +1,19 @@
 /* Licensed under the Apache License, Version 2.0; see LICENSE. */
 
 /*
- * Tells what waits in the spools, in one process of the server at a time: a
- * singleton of mod_watchdog's looks for shards in which something is due, and
- * some threads go through them. So the events of an upload are told in order,
- * those of different uploads beside each other, and connections are kept.
+ * Tells what waits in the spools, in one process of the server at a time: it
+ * looks for shards in which something is due, and some threads go through them.
+ * So the events of an upload are told in order, those of different uploads beside
+ * each other, and connections are kept.
+ *
+ * Which process that is a lock decides, not mod_watchdog's singleton: that comes
+ * to another one ten seconds late, and stays with a child that has been asked to
+ * end as long as its last client does.
  */
 #include "tus_httpd.h"
 
 #include <ap_mpm.h>
+#include <apr_atomic.h>
 #include <apr_hash.h>
 #include <apr_optional.h>
 #include <apr_strings.h>
@@ -18,9 +23,13 @@
 #include <http_main.h>
 #include <mod_watchdog.h>
 
+#include <errno.h>
+#include <fcntl.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #define WATCHDOG_NAME "_tus_courier_"
+#define RETAINED_KEY "mod_tus-courier-1"
 #define INTERVAL apr_time_from_msec(100)
 
 /* Without a ring: another server may share the spools, or one have died before it rang. */
@@ -67,7 +76,7 @@ static struct {
     apr_hash_t *healths;  /* key of a hook -> health_t */
     apr_uint64_t rung;    /* what tus_metrics_rings() said last */
     apr_time_t patrolled; /* when all shards were last looked at */
-    apr_time_t due;       /* the earliest of all */
+    apr_time_t due;       /* the earliest of all; guarded by the mutex */
     volatile int is_ending;
 } courier;
 
@@ -120,6 +129,21 @@ static apr_time_t down_until(const char *key)
     until = health_of(key)->until;
     apr_thread_mutex_unlock(courier.mutex);
     return until;
+}
+
+/* Too old, and its endpoint refuses it, or has been tried for long enough. */
+static int is_past_hope(const tus_spooled_t *event, const tus_hook_t *hook)
+{
+    apr_interval_time_t max = hook->settings->hook_max_age;
+    apr_interval_time_t backoff;
+
+    if (apr_time_now() - event->at <= max) {
+        return 0;
+    }
+    apr_thread_mutex_lock(courier.mutex);
+    backoff = health_of(hook->spec->key)->backoff;
+    apr_thread_mutex_unlock(courier.mutex);
+    return backoff == 0 || backoff >= (max < BACKOFF_MAX ? max : BACKOFF_MAX);
 }
 
 /* @return nonzero if that is news */
@@ -197,7 +221,7 @@ static tus_spool_e tell(const tus_spooled_t *event, const tus_hook_t *hook, apr_
     if (is_told) {
         return TUS_SPOOL_DONE;
     }
-    if (age > hook->settings->hook_max_age) {
+    if (is_past_hope(event, hook)) {
         return give_up(event, called.why ? called.why : "its endpoint refuses it");
     }
     tus_metrics_hook_retry(event->type);
@@ -285,7 +309,11 @@ static tus_spool_e on_event(void *baton, const tus_spooled_t *event, apr_time_t 
         return orphan(event, due);
     }
     *due = down_until(hook->spec->key);
-    return *due > apr_time_now() ? TUS_SPOOL_LATER : tell(event, hook, due, p);
+    if (*due <= apr_time_now()) {
+        return tell(event, hook, due, p);
+    }
+    return is_past_hope(event, hook) ? give_up(event, "its endpoint cannot be reached")
+                                     : TUS_SPOOL_LATER;
 }
 
 /* ---- shards ------------------------------------------------------------------------ */
@@ -301,6 +329,14 @@ static void log_worked(const shard_t *shard, apr_status_t rv)
     else if (rv != APR_SUCCESS && !APR_STATUS_IS_INCOMPLETE(rv) && !APR_STATUS_IS_EBUSY(rv)) {
         ap_log_error(APLOG_MARK, APLOG_ERR, rv, courier.server,
                      "the hooks' spool %s/spool cannot be worked off", shard->dir);
+    }
+}
+
+/* The mutex is held. */
+static void bring_forward(apr_time_t due)
+{
+    if (due && (!courier.due || due < courier.due)) {
+        courier.due = due;
     }
 }
 
@@ -326,6 +362,7 @@ static void *APR_THREAD_FUNC work(apr_thread_t *thread, void *data)
     shard->seen = begin;
     shard->due = due;
     shard->is_busy = 0;
+    bring_forward(due);
     apr_thread_mutex_unlock(courier.mutex);
     return NULL;
 }
@@ -349,8 +386,8 @@ static void look_at(shard_t *shard, apr_time_t now)
                == APR_SUCCESS) {
         shard->is_busy = 1;
     }
-    if (shard->due && !shard->is_busy && (!courier.due || shard->due < courier.due)) {
-        courier.due = shard->due;
+    if (!shard->is_busy) {
+        bring_forward(shard->due);
     }
     apr_thread_mutex_unlock(courier.mutex);
 }
@@ -402,7 +439,9 @@ static void patrol(apr_time_t now, apr_pool_t *p)
         return;
     }
     courier.patrolled = now;
+    apr_thread_mutex_lock(courier.mutex);
     courier.due = 0;
+    apr_thread_mutex_unlock(courier.mutex);
     for (int i = 0; i < stores->nelts; i++) {
         shard_t *shards = shards_of(&APR_ARRAY_IDX(stores, i, tus_state_store_t));
 
@@ -412,14 +451,23 @@ static void patrol(apr_time_t now, apr_pool_t *p)
     }
 }
 
+static int is_any_due(apr_time_t now)
+{
+    int is_due;
+
+    apr_thread_mutex_lock(courier.mutex);
+    is_due = courier.due && courier.due <= now;
+    apr_thread_mutex_unlock(courier.mutex);
+    return is_due;
+}
+
 static void tick(apr_pool_t *pool)
 {
     apr_time_t now = apr_time_now();
     apr_uint64_t rung = tus_metrics_rings();
     apr_pool_t *p;
 
-    if (rung == courier.rung && now < courier.patrolled + PATROL
-        && !(courier.due && courier.due <= now)) {
+    if (rung == courier.rung && now < courier.patrolled + PATROL && !is_any_due(now)) {
         return;
     }
     courier.rung = rung;
@@ -455,18 +503,104 @@ static void stop(void)
     courier.pool = NULL;
 }
 
+/* Under prefork a signal ends a child without a word to its watchdogs: then its pool's cleanup
+ * does, while the watchdog's thread may be at work. */
+static apr_thread_mutex_t *life;
+static apr_uint32_t is_open; /* from child_init to the end of its pool */
+
+/* A file without a name, kept across restarts: who has it locked is the courier. */
+static int *lock_file;
+
+static apr_status_t make_lock_file(void)
+{
+    int fd;
+
+    lock_file = ap_retained_data_get(RETAINED_KEY);
+    if (lock_file) {
+        return APR_SUCCESS;
+    }
+    fd = memfd_create("mod_tus courier", MFD_CLOEXEC);
+    if (fd < 0) {
+        return errno;
+    }
+    lock_file = ap_retained_data_create(RETAINED_KEY, sizeof(*lock_file));
+    *lock_file = fd;
+    return APR_SUCCESS;
+}
+
+/* The lock is the process's: the kernel lifts it, should it die. */
+static int set_lock(short type)
+{
+    struct flock lock = { .l_type = type, .l_whence = SEEK_SET, .l_len = 1 };
+
+    return fcntl(*lock_file, F_SETLK, &lock) == 0;
+}
+
+static int is_leaving(void)
+{
+    int state;
+
+    return !apr_atomic_read32(&is_open)
+           || (ap_mpm_query(AP_MPMQ_MPM_STATE, &state) == APR_SUCCESS && state == AP_MPMQ_STOPPING);
+}
+
+static void resign(void)
+{
+    if (courier.pool) {
+        stop();
+        set_lock(F_UNLCK);
+    }
+}
+
+static void work_or_resign(int event, server_rec *s, apr_pool_t *pool)
+{
+    if (event == AP_WATCHDOG_STATE_RUNNING && !is_leaving()) {
+        if (!courier.pool && set_lock(F_WRLCK) && start(s) != APR_SUCCESS) {
+            resign();
+        }
+        if (courier.pool) {
+            tick(pool);
+        }
+    }
+    else {
+        resign();
+    }
+}
+
 static apr_status_t on_watchdog(int event, void *data, apr_pool_t *pool)
 {
-    if (event == AP_WATCHDOG_STATE_STARTING) {
-        return start(data);
-    }
-    if (event == AP_WATCHDOG_STATE_RUNNING && courier.threads) {
-        tick(pool);
-    }
-    if (event == AP_WATCHDOG_STATE_STOPPING && courier.pool) {
-        stop();
+    if (apr_atomic_read32(&is_open)) {
+        apr_thread_mutex_lock(life);
+        work_or_resign(event, data, pool);
+        apr_thread_mutex_unlock(life);
     }
     return APR_SUCCESS;
+}
+
+static apr_status_t end_process(void *unused)
+{
+    (void)unused;
+    apr_atomic_set32(&is_open, 0);
+    courier.is_ending = 1;
+    apr_thread_mutex_lock(life);
+    resign();
+    apr_thread_mutex_unlock(life);
+    return APR_SUCCESS;
+}
+
+void tus_courier_init(apr_pool_t *pchild, server_rec *s)
+{
+    apr_pool_t *p;
+    apr_status_t rv;
+
+    apr_pool_create(&p, NULL); /* the watchdog's thread may outlive the child's pool */
+    rv = apr_thread_mutex_create(&life, APR_THREAD_MUTEX_DEFAULT, p);
+    if (rv != APR_SUCCESS) {
+        ap_log_error(APLOG_MARK, APLOG_ERR, rv, s, "this process cannot tell hooks");
+        return;
+    }
+    apr_pool_pre_cleanup_register(pchild, NULL, end_process);
+    apr_atomic_set32(&is_open, 1);
 }
 
 int tus_courier_register(server_rec *s, apr_pool_t *pconf)
@@ -481,7 +615,10 @@ int tus_courier_register(server_rec *s, apr_pool_t *pconf)
     if (!get_instance || !register_callback) {
         return OK; /* tus_sweep_register() has said so */
     }
-    rv = get_instance(&watchdog, WATCHDOG_NAME, 0, 1, pconf);
+    rv = make_lock_file();
+    if (rv == APR_SUCCESS) {
+        rv = get_instance(&watchdog, WATCHDOG_NAME, 0, 0, pconf);
+    }
     if (rv == APR_SUCCESS) {
         rv = register_callback(watchdog, INTERVAL, s, on_watchdog);
     }

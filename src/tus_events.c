@@ -114,132 +114,35 @@ static void tell(const char *name, run_fn fn, request_rec *r, const tus_upload_t
     (void)ask(name, fn, r, upload, TUS_ERR_UPLOAD_REJECTED);
 }
 
-/* ---- what pre_create changed --------------------------------------------- */
+/* ---- pre_create ----------------------------------------------------------- */
 
-static int is_same(const char *a, const char *b)
+static const tus_error_t *ask_modules(request_rec *r, tus_upload_t *upload)
 {
-    return a == b || (a && b && !strcmp(a, b));
-}
-
-static const tus_error_t *wrong(const tus_upload_t *upload, const char *what, const char *value,
-                                const char *why)
-{
-    return tus_error_system(upload->pool, APR_SUCCESS, "a pre_create function set %s '%s': %s",
-                            what, value ? value : "", why);
-}
-
-static const tus_error_t *take_id(tus_upload_t *upload, const tus_record_t *said)
-{
-    if (is_same(said->id, upload->record->id)) {
-        return NULL;
-    }
-    if (!said->id || !tus_id_is_valid(said->id)) {
-        return wrong(upload, "the id", said->id, "no upload can have that name");
-    }
-    upload->record->id = apr_pstrdup(upload->pool, said->id);
-    return NULL;
-}
-
-static int has_null(const apr_array_header_t *pairs)
-{
-    for (int i = 0; pairs && i < pairs->nelts; i++) {
-        const tus_pair_t *pair = &APR_ARRAY_IDX(pairs, i, tus_pair_t);
-
-        if (!pair->key || (!pair->value && pair->len)) {
-            return 1;
-        }
-    }
-    return 0;
-}
-
-/*
- * The pairs may have been changed in place: what they were tells `before`. They
- * must survive being a header, so they are taken from one.
- */
-static const tus_error_t *take_pairs(tus_upload_t *upload, const tus_record_t *said,
-                                     const char *before)
-{
-    tus_record_t *record = upload->record;
-    apr_array_header_t *pairs;
+    tus_record_t said = *upload->record;
+    const char *before = tus_metadata_format(said.pairs, upload->pool);
     const tus_error_t *error;
-    const char *after;
+    const char *wrong;
 
-    if (has_null(said->pairs)) {
-        return wrong(upload, "metadata", "", "a pair has no key or no value");
+    if (!is_hooked("tus_pre_create")) {
+        return NULL;
     }
-    after = tus_metadata_format(said->pairs, upload->pool);
-    error = tus_metadata_parse(after, &pairs, upload->pool);
+    error = run(ap_run_tus_pre_create, r, upload, &said, TUS_ERR_UPLOAD_REJECTED);
     if (error) {
-        return wrong(upload, "metadata", after, error->message);
+        return error;
     }
-    if (pairs->nelts != (said->pairs ? said->pairs->nelts : 0)) {
-        return wrong(upload, "metadata", after, "a key that it should have cannot be in a header");
-    }
-    if (is_same(before, after)) {
-        return NULL;
-    }
-    record->pairs = pairs;
-    record->metadata = after;
-    return NULL;
-}
-
-/* Any id: the upload has none yet unless it was given one. */
-#define SOME_ID "00000000000000000000000000000000"
-
-static const tus_error_t *take_storage(tus_upload_t *upload, const tus_record_t *said)
-{
-    tus_record_t *record = upload->record;
-    tus_record_t judged = *record;
-    const char *name;
-
-    if (is_same(said->storage_path, record->storage_path)) {
-        return NULL;
-    }
-    judged.id = record->id ? record->id : SOME_ID;
-    judged.storage_path = said->storage_path;
-    judged.storage_info_path = apr_pstrcat(upload->pool, judged.id, ".info", NULL);
-    if (tus_storage_name(&judged, &name) != APR_SUCCESS) {
-        return wrong(upload, "the storage_path", said->storage_path,
-                     "nothing in the store can have that name");
-    }
-    record->storage_path = apr_pstrdup(upload->pool, said->storage_path);
-    if (record->id) { /* so that the path is relative to the store, whatever it ends in */
-        record->storage_info_path = judged.storage_info_path;
-    }
-    return NULL;
-}
-
-static const tus_error_t *take(tus_upload_t *upload, const tus_record_t *said, const char *before)
-{
-    const tus_error_t *error = take_id(upload, said);
-
-    if (!error) {
-        error = take_pairs(upload, said, before);
-    }
-    return error ? error : take_storage(upload, said);
+    wrong = tus_changes_take(upload, &said, before);
+    return wrong
+               ? tus_error_system(upload->pool, APR_SUCCESS, "a pre_create function set %s", wrong)
+               : NULL;
 }
 
 /* The modules of this server first, so that what the application hears of is what they left. */
 static const tus_error_t *pre_create(void *baton, tus_upload_t *upload)
 {
-    tus_record_t said = *upload->record;
-    const char *before = tus_metadata_format(said.pairs, upload->pool);
-    const tus_error_t *error = NULL;
+    const tus_error_t *error = ask_modules(baton, upload);
 
-    if (is_hooked("tus_pre_create")) {
-        error = run(ap_run_tus_pre_create, baton, upload, &said, TUS_ERR_UPLOAD_REJECTED);
-        if (!error) {
-            error = take(upload, &said, before);
-        }
-    }
-    if (error) {
-        return error;
-    }
-    said = *upload->record;
-    before = tus_metadata_format(said.pairs, upload->pool);
-    error = tus_hook_ask(TUS_HOOK_PRE_CREATE, upload, baton, &said);
     if (!error) {
-        error = take(upload, &said, before);
+        error = tus_hook_ask(TUS_HOOK_PRE_CREATE, upload, baton);
     }
     upload->record->hooks = tus_hook_table_keys(baton, upload->pool);
     return error;
@@ -294,7 +197,7 @@ static const tus_error_t *pre_finish(void *baton, tus_upload_t *upload)
     if (error) {
         return error;
     }
-    return baton ? tus_hook_ask(TUS_HOOK_PRE_FINISH, upload, baton, NULL)
+    return baton ? tus_hook_ask(TUS_HOOK_PRE_FINISH, upload, baton)
                  : tus_hook_leave(TUS_HOOK_PRE_FINISH, upload);
 }
 
@@ -317,7 +220,7 @@ static const tus_error_t *pre_terminate(void *baton, tus_upload_t *upload)
     const tus_error_t *error = ask("tus_pre_terminate", ap_run_tus_pre_terminate, baton, upload,
                                    TUS_ERR_TERMINATION_REJECTED);
 
-    return error ? error : tus_hook_ask(TUS_HOOK_PRE_TERMINATE, upload, baton, NULL);
+    return error ? error : tus_hook_ask(TUS_HOOK_PRE_TERMINATE, upload, baton);
 }
 
 /* What was not confirmed of its life is so now, while its record is there to bear it out. */

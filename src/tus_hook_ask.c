@@ -55,32 +55,6 @@ static const tus_error_t *failed(const tus_hook_t *hook, const tus_hook_event_t 
                      NULL);
 }
 
-static const tus_error_t *ask(tus_verdict_t **verdict, const tus_hook_t *hook,
-                              const tus_hook_event_t *event, const request_rec *r)
-{
-    tus_called_t called;
-    const char *wrong;
-    apr_status_t rv = call(&called, hook, event, r, r->pool);
-
-    if (!is_answer(rv, &called)) {
-        return failed(hook, event, r, rv, &called,
-                      called.why ? called.why : "the status means no success");
-    }
-    wrong = tus_hook_json_parse(verdict, called.body, called.len, r->pool);
-    if (wrong) {
-        return failed(hook, event, r, rv, &called, wrong);
-    }
-    ap_log_rerror(APLOG_MARK, APLOG_DEBUG, 0, r,
-                  "hook %s %s: status %d after %" APR_TIME_T_FMT " ms", tus_hook_name(event->type),
-                  hook->spec->text, called.status, apr_time_as_msec(called.time));
-    for (int i = 0; i < (*verdict)->left->nelts; i++) {
-        ap_log_rerror(APLOG_MARK, APLOG_INFO, 0, r, "hook %s %s: not taken from its answer: %s",
-                      tus_hook_name(event->type), hook->spec->text,
-                      APR_ARRAY_IDX((*verdict)->left, i, const char *));
-    }
-    return NULL;
-}
-
 /* ---- what is made of an answer ------------------------------------------------- */
 
 /* What later hooks say stands before what earlier ones did. */
@@ -113,28 +87,71 @@ static const tus_error_t *reject(const tus_verdict_t *verdict, tus_err_e err, ap
     return tus_error_reply(p, err, tus_hook_reply(verdict, p));
 }
 
-static void take_changes(tus_record_t *said, const tus_verdict_t *verdict)
+/* @return NULL, or what cannot be, as the middle of a sentence */
+static const char *take_changes(tus_upload_t *upload, const tus_verdict_t *verdict)
 {
-    said->id = verdict->id ? verdict->id : said->id;
-    said->pairs = verdict->pairs ? verdict->pairs : said->pairs;
-    said->storage_path = verdict->storage_path ? verdict->storage_path : said->storage_path;
+    const char *before = tus_metadata_format(upload->record->pairs, upload->pool);
+    tus_record_t said = *upload->record;
+    const char *wrong;
+
+    said.id = verdict->id ? verdict->id : said.id;
+    said.pairs = verdict->pairs ? verdict->pairs : said.pairs;
+    said.storage_path = verdict->storage_path ? verdict->storage_path : said.storage_path;
+    wrong = tus_changes_take(upload, &said, before);
+    return wrong ? apr_pstrcat(upload->pool, "it sets ", wrong, NULL) : NULL;
 }
 
-static const tus_error_t *take(const tus_verdict_t *verdict, tus_hook_e type, request_rec *r,
-                               tus_record_t *said)
+static const tus_error_t *take(const tus_verdict_t *verdict, tus_hook_e type, request_rec *r)
 {
-    if (type == TUS_HOOK_PRE_TERMINATE) {
-        return verdict->reject_termination ? reject(verdict, TUS_ERR_TERMINATION_REJECTED, r->pool)
-                                           : NULL;
+    if (type == TUS_HOOK_PRE_TERMINATE && verdict->reject_termination) {
+        return reject(verdict, TUS_ERR_TERMINATION_REJECTED, r->pool);
     }
     if (type == TUS_HOOK_PRE_CREATE && verdict->reject_upload) {
         return reject(verdict, TUS_ERR_UPLOAD_REJECTED, r->pool);
     }
-    if (type == TUS_HOOK_PRE_CREATE) {
-        take_changes(said, verdict);
-    }
     merge_reply(tus_mount_of(r)->said, verdict, r->pool);
     return NULL;
+}
+
+static int has_changes(const tus_verdict_t *verdict, tus_hook_e type)
+{
+    return type == TUS_HOOK_PRE_CREATE && !verdict->reject_upload;
+}
+
+static void log_asked(const tus_hook_t *hook, const tus_hook_event_t *event, const request_rec *r,
+                      const tus_called_t *called, const tus_verdict_t *verdict)
+{
+    ap_log_rerror(APLOG_MARK, APLOG_DEBUG, 0, r,
+                  "hook %s %s: status %d after %" APR_TIME_T_FMT " ms", tus_hook_name(event->type),
+                  hook->spec->text, called->status, apr_time_as_msec(called->time));
+    for (int i = 0; i < verdict->left->nelts; i++) {
+        ap_log_rerror(APLOG_MARK, APLOG_INFO, 0, r, "hook %s %s: not taken from its answer: %s",
+                      tus_hook_name(event->type), hook->spec->text,
+                      APR_ARRAY_IDX(verdict->left, i, const char *));
+    }
+}
+
+static const tus_error_t *ask(const tus_hook_t *hook, const tus_hook_event_t *event,
+                              tus_upload_t *upload, request_rec *r)
+{
+    tus_verdict_t *verdict;
+    tus_called_t called;
+    const char *wrong;
+    apr_status_t rv = call(&called, hook, event, r, r->pool);
+
+    if (!is_answer(rv, &called)) {
+        return failed(hook, event, r, rv, &called,
+                      called.why ? called.why : "the status means no success");
+    }
+    wrong = tus_hook_json_parse(&verdict, called.body, called.len, r->pool);
+    if (!wrong && has_changes(verdict, event->type)) {
+        wrong = take_changes(upload, verdict);
+    }
+    if (wrong) {
+        return failed(hook, event, r, rv, &called, wrong);
+    }
+    log_asked(hook, event, r, &called, verdict);
+    return take(verdict, event->type, r);
 }
 
 /* Whoever asks waits, and a sweep has no time for that. */
@@ -151,8 +168,7 @@ const tus_error_t *tus_hook_leave(tus_hook_e type, const tus_upload_t *upload)
     return NULL;
 }
 
-const tus_error_t *tus_hook_ask(tus_hook_e type, const tus_upload_t *upload, request_rec *r,
-                                tus_record_t *said)
+const tus_error_t *tus_hook_ask(tus_hook_e type, tus_upload_t *upload, request_rec *r)
 {
     const apr_array_header_t *hooks = tus_hook_table_of(r, type, r->pool);
     tus_hook_event_t event;
@@ -163,12 +179,7 @@ const tus_error_t *tus_hook_ask(tus_hook_e type, const tus_upload_t *upload, req
     }
     error = tus_hook_event_make(&event, type, upload, r, tus_config_of(r)->hook_forward, 0);
     for (int i = 0; !error && i < hooks->nelts; i++) {
-        tus_verdict_t *verdict;
-
-        error = ask(&verdict, &APR_ARRAY_IDX(hooks, i, tus_hook_t), &event, r);
-        if (!error) {
-            error = take(verdict, type, r, said);
-        }
+        error = ask(&APR_ARRAY_IDX(hooks, i, tus_hook_t), &event, upload, r);
     }
     return error;
 }

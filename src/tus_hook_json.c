@@ -14,6 +14,9 @@
 #include <string.h>
 #include <strings.h>
 
+/* No name of a host is longer. */
+#define HOST_MAX 256
+
 /* ---- spelled as Go does ------------------------------------------ */
 
 /* What is written without an escape by jansson only; in a JSON text it stands in strings alone. */
@@ -347,4 +350,26 @@ apr_status_t tus_hook_json_format(const char **json, apr_size_t *len, tus_hook_e
     *json = spell(text, size, p);
     *len = size;
     return APR_SUCCESS;
+}
+
+static int is_host(const char *host)
+{
+    static const char chars[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
+                                "-._:[]";
+
+    return strlen(host) < HOST_MAX && host[strspn(host, chars)] == '\0';
+}
+
+void tus_hook_json_origin(const char **scheme, const char **host, const char *json, apr_size_t len,
+                          apr_pool_t *p)
+{
+    json_t *root = tus_json_is_shallow(json, len) ? json_loadb(json, len, 0, NULL) : NULL;
+    json_t *ours = json_object_get(json_object_get(root, "Event"), "ModTus");
+    const char *said;
+
+    said = json_string_value(json_object_get(ours, "Scheme"));
+    *scheme = said ? apr_pstrdup(p, said) : "";
+    said = json_string_value(json_object_get(ours, "Host"));
+    *host = said && is_host(said) ? apr_pstrdup(p, said) : "";
+    json_decref(root);
 }

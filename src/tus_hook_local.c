@@ -17,6 +17,7 @@
 #include <apr_strings.h>
 
 #include <http_core.h>
+#include <http_main.h>
 #include <http_protocol.h>
 
 #include <errno.h>
@@ -162,55 +163,140 @@ static apr_status_t spot_of_request(spot_t *spot, const request_rec *r, apr_pool
     return spot->address ? APR_SUCCESS : APR_EGENERAL;
 }
 
-static int serves(const server_rec *s, const ap_listen_rec *listener)
+static int is_any(const apr_sockaddr_t *address)
 {
-    for (const server_addr_rec *addr = s->addrs; addr; addr = addr->next) {
-        if (addr->host_port == 0 || addr->host_port == listener->bind_addr->port) {
-            return 1;
-        }
-    }
-    return !s->is_virtual;
+    static const unsigned char any[16];
+
+    return memcmp(address->ipaddr_ptr, any, (apr_size_t)address->ipaddr_len) == 0;
+}
+
+/* Does what comes in by the listener, at some address of this host, get there? */
+static int leads_to(const ap_listen_rec *listener, const server_addr_rec *addr)
+{
+    const apr_sockaddr_t *here = listener->bind_addr;
+
+    return (addr->host_port == 0 || addr->host_port == here->port)
+           && (is_any(addr->host_addr) || is_any(here)
+               || apr_sockaddr_equal(addr->host_addr, here));
 }
 
 /* An address that stands for all of this host's is reached by one of them. */
-static const char *reach(const ap_listen_rec *listener, apr_pool_t *p)
+static const char *reach(const ap_listen_rec *listener, const server_addr_rec *addr, apr_pool_t *p)
 {
-    apr_sockaddr_t *address = listener->bind_addr;
-    static const unsigned char any[16];
+    apr_sockaddr_t address = *listener->bind_addr;
 
-    if (memcmp(address->ipaddr_ptr, any, (apr_size_t)address->ipaddr_len) != 0) {
-        return text_of(address, p);
+    if (is_any(&address) && addr && !is_any(addr->host_addr)) {
+        address = *addr->host_addr;
+        address.port = listener->bind_addr->port;
     }
-    return apr_psprintf(p, address->family == APR_INET ? "127.0.0.1:%u" : "[::1]:%u",
-                        address->port);
+    if (!is_any(&address)) {
+        return text_of(&address, p);
+    }
+    return apr_psprintf(p, address.family == APR_INET ? "127.0.0.1:%u" : "[::1]:%u", address.port);
 }
 
-static apr_status_t spot_of_server(spot_t *spot, const server_rec *s, apr_pool_t *p)
+static const char *scheme_of(const ap_listen_rec *listener)
 {
+    return listener->protocol ? listener->protocol : "http";
+}
+
+/* Where the server listens, if it can be by that scheme; no listener knows of SSLEngine. */
+static apr_status_t spot_of_server(spot_t *spot, const server_rec *s, const char *scheme,
+                                   apr_pool_t *p)
+{
+    spot->address = NULL;
     for (const ap_listen_rec *listener = ap_listeners; listener; listener = listener->next) {
-        if (listener->bind_addr && serves(s, listener)) {
-            spot->address = reach(listener, p);
-            spot->scheme = listener->protocol ? listener->protocol : "http";
-            return spot->address ? APR_SUCCESS : APR_EGENERAL;
+        const server_addr_rec *addr = s->is_virtual ? s->addrs : NULL;
+        int is_wanted = !strcmp(scheme_of(listener), scheme);
+
+        while (addr && listener->bind_addr && !leads_to(listener, addr)) {
+            addr = addr->next;
+        }
+        if (!listener->bind_addr || (s->is_virtual && !addr) || (spot->address && !is_wanted)) {
+            continue;
+        }
+        spot->address = reach(listener, addr, p);
+        spot->scheme = *scheme ? scheme : scheme_of(listener);
+        if (is_wanted) {
+            break;
         }
     }
-    return APR_ENOENT;
+    return spot->address ? APR_SUCCESS : APR_ENOENT;
+}
+
+static int is_in(const char *name, const apr_array_header_t *names)
+{
+    for (int i = 0; names && i < names->nelts; i++) {
+        const char *known = APR_ARRAY_IDX(names, i, const char *);
+
+        if (known && !ap_strcasecmp_match(name, known)) {
+            return 1;
+        }
+    }
+    return 0;
+}
+
+static int is_called(const server_rec *s, const char *name)
+{
+    return (s->server_hostname && !ap_cstr_casecmp(s->server_hostname, name))
+           || is_in(name, s->names) || is_in(name, s->wild_names);
+}
+
+/* A name that no virtual host has leads to the one that takes all others. */
+static int may_lead_to(const char *name, const server_rec *to)
+{
+    const server_rec *s = ap_server_conf;
+
+    while (s && (s == to || !is_called(s, name))) {
+        s = s->next;
+    }
+    return !s || is_called(to, name);
+}
+
+/* The name that led the client to that server; the server's own where there is none. */
+static const char *name_told(const char *host, const server_rec *s, apr_pool_t *p)
+{
+    const char *own = s->server_hostname ? s->server_hostname : "localhost";
+    apr_port_t port;
+    char *name, *zone;
+
+    if (apr_parse_addr_port(&name, &zone, &port, host, p) != APR_SUCCESS || !name || zone) {
+        return own;
+    }
+    return may_lead_to(name, s) ? name : own;
+}
+
+/* As the event says, when its request is over. */
+static apr_status_t aim_later(const tus_call_t *call, const char **name, spot_t *spot,
+                              const server_rec *s, apr_pool_t *p)
+{
+    const char *scheme, *host;
+
+    tus_hook_json_origin(&scheme, &host, call->body, call->len, p);
+    if (strcmp(scheme, "http") != 0 && strcmp(scheme, "https") != 0) {
+        scheme = "";
+    }
+    *name = name_told(host, s, p);
+    return spot_of_server(spot, s, scheme, p);
 }
 
 /* By the name that led the client here, so that the same virtual host answers. */
-static const char *name_of(const tus_hook_t *hook, const request_rec *r)
+static apr_status_t aim_now(const char **name, spot_t *spot, const request_rec *r, apr_pool_t *p)
 {
-    const char *name = r && r->hostname ? r->hostname : hook->server->server_hostname;
-
-    return name ? name : "localhost";
+    *name = r->hostname ? r->hostname : r->server->server_hostname;
+    if (!*name) {
+        *name = "localhost";
+    }
+    return spot_of_request(spot, r, p);
 }
 
 apr_status_t tus_hook_local_aim(tus_call_t *call, apr_table_t *headers, const tus_hook_t *hook,
                                 const request_rec *r, apr_pool_t *p)
 {
-    const char *name = name_of(hook, r);
+    const char *name;
     spot_t spot;
-    apr_status_t rv = r ? spot_of_request(&spot, r, p) : spot_of_server(&spot, hook->server, p);
+    apr_status_t rv =
+        r ? aim_now(&name, &spot, r, p) : aim_later(call, &name, &spot, hook->server, p);
 
     if (rv != APR_SUCCESS) {
         return rv;

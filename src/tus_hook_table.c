@@ -78,16 +78,33 @@ static const tus_hook_t *find_heir(const char *key, tus_hook_e type, apr_pool_t 
 
 /* ---- of an .htaccess --------------------------------------------------------- */
 
-/* Is the section one that holds for this directory, wildcards aside? */
-static int holds_for(const core_dir_config *section, const char *dir)
+/* Is the section that of the path, which ends with a slash as that of a section does? */
+static int is_section_of(const core_dir_config *section, const char *path)
 {
+    return section->d_is_fnmatch ? apr_fnmatch(section->d, path, APR_FNM_PATHNAME) == APR_SUCCESS
+                                 : strcmp(section->d, path) == 0;
+}
+
+/* Or of one that it lies in. httpd asks expressions with and without a slash at the end. */
+static int holds_for(const core_dir_config *section, const char *dir, apr_pool_t *p)
+{
+    char *path = apr_pstrcat(p, dir, "/", NULL);
+    char *slash = path;
+
     if (section->r) {
-        return ap_regexec(section->r, dir, 0, NULL, 0) == 0;
+        return ap_regexec(section->r, dir, 0, NULL, 0) == 0
+               || ap_regexec(section->r, path, 0, NULL, 0) == 0;
     }
-    if (section->d_is_fnmatch) {
-        return apr_fnmatch(section->d, dir, APR_FNM_PATHNAME) == APR_SUCCESS;
+    while ((slash = strchr(slash, '/')) != NULL) {
+        char next = *++slash;
+
+        *slash = '\0';
+        if (is_section_of(section, path)) {
+            return 1;
+        }
+        *slash = next;
     }
-    return tus_path_beneath(section->d, dir) != NULL;
+    return 0;
 }
 
 /* What the server's own <Directory> sections say for an .htaccess there. */
@@ -99,8 +116,10 @@ static const tus_settings_t *settings_of_directory(server_rec *s, const char *di
     for (int i = 0; i < core->sec_dir->nelts; i++) {
         ap_conf_vector_t *section = APR_ARRAY_IDX(core->sec_dir, i, ap_conf_vector_t *);
 
-        if (holds_for(ap_get_core_module_config(section), dir)) {
-            merged = tus_config_merge(p, merged, ap_get_module_config(section, &tus_module));
+        void *said = ap_get_module_config(section, &tus_module);
+
+        if (said && holds_for(ap_get_core_module_config(section), dir, p)) {
+            merged = tus_config_merge(p, merged, said);
         }
     }
     return tus_config_settings(merged);

@@ -90,8 +90,8 @@ typedef struct tus_hook_spec_t {
 /** All TusHooks that hold. */
 typedef struct tus_hooks_t {
     const apr_array_header_t *list; /**< of tus_hook_spec_t *; NULL for none */
-    int drops;                      /**< `none` was said, before those in the list */
-    int by_htaccess;                /**< it was an .htaccess that said it */
+    int drops;                      /**< the server's own `none` came before those in the list */
+    int drops_htaccess;             /**< so did one of an .htaccess, for what an .htaccess said */
 } tus_hooks_t;
 
 /** TusHookRetry. */
@@ -742,12 +742,11 @@ const tus_error_t *tus_hook_event_make(tus_hook_event_t *event, tus_hook_e type,
 /* ---- tus_hook_ask.c: pre-*, for which the request waits ----------------------------- */
 
 /**
- * Asks all hooks of the request's endpoint.
- * @param said pre-create: a copy of the record, which they may change
+ * Asks all hooks of the request's endpoint. Those of pre-create may change the record's id, pairs
+ * and storage_path.
  * @return NULL; what they refuse with; TUS_ERR_HOOK_FAILED; or TUS_ERR_HOOK_BUSY
  */
-const tus_error_t *tus_hook_ask(tus_hook_e type, const tus_upload_t *upload, request_rec *r,
-                                tus_record_t *said);
+const tus_error_t *tus_hook_ask(tus_hook_e type, tus_upload_t *upload, request_rec *r);
 
 /** Where no request is there to wait: NULL if none of the upload's hooks wants to be asked. */
 const tus_error_t *tus_hook_leave(tus_hook_e type, const tus_upload_t *upload);
@@ -784,6 +783,9 @@ const tus_error_t *tus_hook_progress_stopped(const tus_progress_t *progress, apr
 
 /** post_config: registers the watchdog callback. */
 int tus_courier_register(server_rec *s, apr_pool_t *pconf);
+
+/** child_init: from now on this process may be the one that tells, until its pool goes. */
+void tus_courier_init(apr_pool_t *pchild, server_rec *s);
 
 /** How many events wait in all spools, and since when the oldest does; 0 for none. */
 apr_status_t tus_courier_count(apr_uint64_t *waiting, apr_time_t *oldest, apr_pool_t *p);

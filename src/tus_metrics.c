@@ -80,6 +80,12 @@ static void add(counter_t *counter, apr_uint64_t n)
     apr_atomic_add64(counter, n);
 }
 
+/* Errors of one code are one for those who count them. */
+static tus_err_e counted_as(tus_err_e err)
+{
+    return err == TUS_ERR_HOOK_BUSY ? TUS_ERR_TOO_BUSY : err;
+}
+
 static apr_uint64_t pair_key(tus_err_e err, int status)
 {
     return ((apr_uint64_t)err + 1) << 32 | (apr_uint32_t)status;
@@ -139,13 +145,14 @@ void tus_metrics_request(const request_rec *r)
 void tus_metrics_error(const tus_error_t *error, int status)
 {
     int is_own = status == error->status && !(error->reply && error->reply->status);
+    tus_err_e err = counted_as(error->err);
     counter_t *counter;
 
     if (!counters) {
         return;
     }
-    counter = is_own ? &counters->errors[error->err] : find_pair(pair_key(error->err, status));
-    add(counter ? counter : &counters->other[error->err], 1);
+    counter = is_own ? &counters->errors[err] : find_pair(pair_key(err, status));
+    add(counter ? counter : &counters->other[err], 1);
 }
 
 void tus_metrics_received(apr_size_t bytes)
@@ -268,6 +275,9 @@ static void print_errors(request_rec *r)
         const tus_error_t *error = tus_error(r->pool, (tus_err_e)err, NULL);
         apr_uint64_t other = apr_atomic_read64(&counters->other[err]);
 
+        if (counted_as(error->err) != error->err) {
+            continue;
+        }
         print_error(r, error->code, apr_itoa(r->pool, error->status),
                     apr_atomic_read64(&counters->errors[err])
                         + read_pair(pair_key(error->err, error->status)));

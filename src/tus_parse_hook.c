@@ -69,9 +69,10 @@ const char *tus_parse_hook(cmd_parms *cmd, tus_settings_t *to, int argc, char *c
     apr_array_header_t *list = apr_array_make(cmd->pool, 1, sizeof(tus_hook_spec_t *));
     tus_hook_spec_t *spec = apr_pcalloc(cmd->pool, sizeof(*spec));
 
-    to->hooks = (tus_hooks_t){ .list = list, .by_htaccess = tus_parse_is_htaccess(cmd) };
+    to->hooks = (tus_hooks_t){ .list = list };
     if (argc == 1 && !ap_cstr_casecmp(argv[0], "none")) {
-        to->hooks.drops = 1;
+        to->hooks.drops = !tus_parse_is_htaccess(cmd);
+        to->hooks.drops_htaccess = 1;
         return NULL;
     }
     APR_ARRAY_PUSH(list, tus_hook_spec_t *) = spec;
@@ -87,11 +88,22 @@ static apr_array_header_t *keep(const tus_hooks_t *hooks, const tus_hooks_t *cha
     for (int i = 0; i < n; i++) {
         tus_hook_spec_t *spec = APR_ARRAY_IDX(hooks->list, i, tus_hook_spec_t *);
 
-        if (!change->drops || (change->by_htaccess && !spec->htaccess)) {
+        if (!(spec->htaccess ? change->drops_htaccess : change->drops)) {
             APR_ARRAY_PUSH(kept, tus_hook_spec_t *) = spec;
         }
     }
     return kept;
+}
+
+/* What was merged already may be merged once more; a hook is said once for all that. */
+static void add_once(apr_array_header_t *list, tus_hook_spec_t *spec)
+{
+    for (int i = 0; i < list->nelts; i++) {
+        if (APR_ARRAY_IDX(list, i, tus_hook_spec_t *) == spec) {
+            return;
+        }
+    }
+    APR_ARRAY_PUSH(list, tus_hook_spec_t *) = spec;
 }
 
 void tus_parse_join_hooks(void *to, const void *add, apr_pool_t *p)
@@ -100,12 +112,12 @@ void tus_parse_join_hooks(void *to, const void *add, apr_pool_t *p)
     const tus_hooks_t *change = add;
     apr_array_header_t *list = keep(hooks, change, p);
 
-    if (change->list) {
-        apr_array_cat(list, change->list);
+    for (int i = 0; change->list && i < change->list->nelts; i++) {
+        add_once(list, APR_ARRAY_IDX(change->list, i, tus_hook_spec_t *));
     }
     hooks->list = list;
     hooks->drops |= change->drops;
-    hooks->by_htaccess = change->by_htaccess;
+    hooks->drops_htaccess |= change->drops_htaccess;
 }
 
 /* ---- how a hook is called --------------------------------------------------- */
@@ -190,11 +202,17 @@ const char *tus_parse_hook_verify(cmd_parms *cmd, tus_settings_t *to, int argc, 
 /* ---- TusHookSecret ---------------------------------------------------------- */
 
 /* The first line; read at start, before httpd gives up its rights. */
-static const char *read_secret(cmd_parms *cmd, const char *path, const char **secret)
+static const char *read_secret(cmd_parms *cmd, const char *arg, const char **secret)
 {
+    const char *path = ap_server_root_relative(cmd->temp_pool, arg);
     char line[SECRET_MAX + 2];
     ap_configfile_t *file;
-    apr_status_t rv = ap_pcfg_openfile(&file, cmd->temp_pool, path);
+    apr_status_t rv;
+
+    if (!path) {
+        return apr_psprintf(cmd->pool, "'%s' is no path", arg);
+    }
+    rv = ap_pcfg_openfile(&file, cmd->temp_pool, path);
 
     if (rv == APR_SUCCESS) {
         rv = ap_cfg_getline(line, sizeof(line), file);
@@ -215,7 +233,7 @@ static const char *run_secret(cmd_parms *cmd, const char *command, const char **
     if (apr_tokenize_to_argv(command, &argv, cmd->temp_pool) == APR_SUCCESS && argv[0]) {
         line = ap_get_exec_line(cmd->pool, argv[0], (const char *const *)argv);
     }
-    if (!line) {
+    if (!line || !*line) {
         return apr_psprintf(cmd->pool, "'%s' cannot be run, or says nothing", command);
     }
     *secret = line;

@@ -444,6 +444,14 @@ apr_status_t tus_hook_json_format(const char **json, apr_size_t *len, tus_hook_e
                                   apr_off_t offset, const tus_cause_t *cause, int without_secrets,
                                   const apr_array_header_t *forward, apr_pool_t *p);
 
+/**
+ * By which scheme and host an event says that its client reached this server; "" where it says
+ * nothing, or a host that no URL can have.
+ * @param json an event, as it was spooled
+ */
+void tus_hook_json_origin(const char **scheme, const char **host, const char *json, apr_size_t len,
+                          apr_pool_t *p);
+
 /* ---- ring 1: what a hook says (tus_hook_json_parse.c) ------------------------ */
 
 /** What an endpoint answered, checked. */

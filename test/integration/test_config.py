@@ -20,7 +20,11 @@ DIRECTIVES = {
     'TusCORSAllowOrigin': ('^https://a$', 'svdh'), 'TusCORSAllowCredentials': ('On', 'svdh'),
     'TusCORSAllowMethods': ('+PUT', 'svdh'), 'TusCORSAllowHeaders': ('+X-A', 'svdh'),
     'TusCORSExposeHeaders': ('+X-A', 'svdh'), 'TusCORSMaxAge': ('1h', 'svdh'),
-    'TusStatus': ('On', 'svd'),
+    'TusStatus': ('On', 'svd'), 'TusHook': ('http://127.0.0.1:9/ pre-create', 'svdh'),
+    'TusHookTimeout': ('5s', 'svdh'), 'TusHookRetry': ('5 1s', 'svdh'),
+    'TusHookProgressInterval': ('2s', 'svdh'), 'TusHookMaxAge': ('1d', 'svd'),
+    'TusHookForwardHeader': ('Cookie', 'svd'), 'TusHookVerify': ('Off', 'svd'),
+    'TusHookSecret': ('hello', 'svdh'), 'TusAllowHook': ('Local', 'svd'),
     'TusStateDir': ('{root}/state2', 's')}
 
 
@@ -82,7 +86,18 @@ def test_default_resets(checker, name):
     'TusCORSAllowMethods POST', 'TusCORSAllowMethods +PUT +LOCK', 'TusCORSAllowMethods none',
     'TusCORSAllowHeaders *', 'TusCORSAllowHeaders X-A x-a', 'TusCORSAllowHeaders NONE',
     'TusCORSExposeHeaders +X-A', 'TusCORSMaxAge 0', 'TusCORSMaxAge 10mi', 'TusCORSMaxAge 365d',
-    'TusCORSMaxAge 1000ms', 'TusStatus on'])
+    'TusCORSMaxAge 1000ms', 'TusStatus on',
+    'TusHook http://a.example/', 'TusHook HTTPS://A.example:8443/x?y=z',
+    'TusHook "http://[::1]:9000/hooks" pre-create', 'TusHook /hook.php post-finish',
+    'TusHook unix:/run/app.sock|http://localhost/path pre-create post-create post-receive '
+    'pre-finish post-finish pre-terminate post-terminate', 'TusHook none', 'TusHook NONE',
+    'TusHook http://a.example/ pre-create pre-create', 'TusHookTimeout 1ms', 'TusHookTimeout 1h',
+    'TusHookRetry 0', 'TusHookRetry 100', 'TusHookRetry 3 250ms', 'TusHookProgressInterval 10ms',
+    'TusHookMaxAge 1s', 'TusHookMaxAge 3650d', 'TusHookForwardHeader Cookie X-Token',
+    'TusHookForwardHeader none', 'TusHookVerify on', 'TusHookSecret none', 'TusHookSecret " a b "',
+    'TusHookSecret whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw', 'TusHookSecret file:/etc/hostname',
+    'TusHookSecret "exec:/bin/echo hello world"', 'TusAllowHook Off', 'TusAllowHook local',
+    'TusAllowHook Local https:// http://10.0.0.1:8080/in', 'TusAllowHook "unix:/run/app.sock|"'])
 def test_good_values(checker, line):
     code, said = checker.configtest(f'<Location "/x">\n{line}\n</Location>\n')
     assert code == 0, said
@@ -149,7 +164,52 @@ def test_good_values(checker, line):
     ('TusCORSAllowHeaders default X-A', 'only argument'),
     ('TusCORSExposeHeaders \u00fc', 'RFC 9110'),
     ('TusCORSMaxAge -1', 'digit'), ('TusCORSMaxAge 500ms', 'whole seconds'),
-    ('TusCORSMaxAge 366d', 'from 0 to 365d'), ('TusCORSMaxAge off', 'from 0 to 365d')])
+    ('TusCORSMaxAge 366d', 'from 0 to 365d'), ('TusCORSMaxAge off', 'from 0 to 365d'),
+    ('TusHook', 'argument'), ('TusHook ""', 'argument'), ('TusHook pre-create', 'http://'),
+    ('TusHook ftp://a.example/', 'http://'), ('TusHook file:///etc/passwd', 'http://'),
+    ('TusHook gopher://a.example/', 'http://'), ('TusHook http://', 'host'),
+    ('TusHook http://user:pw@a.example/', 'user information'),
+    ('TusHook http://a.example:0/', 'port'), ('TusHook http://a.example:65536/', 'port'),
+    ('TusHook http://127.1/', 'four decimal'),
+    ('TusHook http://0x7f000001/', 'four decimal'), ('TusHook http://2130706433/', 'four decimal'),
+    ('TusHook http://[::1/', 'IPv6'), ('TusHook http://a..example/', 'host'),
+    ('TusHook http://a.example/../x', r'segment'), ('TusHook http://a.example/%2e%2e/x', 'segment'),
+    ('TusHook http://a.example/%2fx', 'encoded slash'), ('TusHook http://a.example/#x', 'fragment'),
+    ('TusHook "http://a.example/a b"', 'percent-encoded'), ('TusHook //a.example/x', 'host'),
+    ('TusHook unix:/run/app.sock', r'"\|"'),
+    ('TusHook unix:app.sock|http://localhost/', 'absolute'),
+    ('TusHook unix:/run/app.sock|/x', 'http://'), ('TusHook unix:/run/app.sock|fcgi://x/', 'http'),
+    ('TusHook http://a.example/ pre-delete', 'known are: pre-create, .*post-terminate'),
+    ('TusHook http://a.example/ PRE-CREATE', 'no event'),
+    ('TusHook none pre-create', 'no URL of a hook'), ('TusHook http://a.example/ none', 'no event'),
+    ('TusHookTimeout 0', 'from 1ms to 1h'), ('TusHookTimeout 61mi', 'from 1ms to 1h'),
+    ('TusHookTimeout soon', 'TusHookTimeout'), ('TusHookTimeout', 'argument'),
+    ('TusHookRetry', 'argument'), ('TusHookRetry 101', 'from 0 to 100'),
+    ('TusHookRetry -1', 'from 0 to 100'), ('TusHookRetry 3 0', 'from 1ms to 1h'),
+    ('TusHookRetry 3 1s 2s', 'argument'), ('TusHookRetry 1s', 'from 0 to 100'),
+    ('TusHookProgressInterval 9ms', 'from 10ms to 1h'), ('TusHookProgressInterval 0', 'from 10ms'),
+    ('TusHookMaxAge 0', 'from 1s to 3650d'), ('TusHookMaxAge 500ms', 'from 1s'),
+    ('TusHookMaxAge 3651d', 'from 1s to 3650d'), ('TusHookMaxAge never', 'TusHookMaxAge'),
+    ('TusHookForwardHeader', 'argument'), ('TusHookForwardHeader "X A"', 'header field'),
+    ('TusHookForwardHeader "" X-A', 'header field'), ('TusHookForwardHeader X:A', 'header field'),
+    *((f'TusHookForwardHeader {name}', 'belongs to the call') for name in (
+        'Host', 'content-length', 'Connection', 'Transfer-Encoding', 'Expect', 'webhook-signature',
+        'Webhook-Id', 'Content-Type')),
+    ('TusHookVerify maybe', r'On\|Off'), ('TusHookSecret', 'argument'),
+    ('TusHookSecret ""', 'argument'),
+    ('TusHookSecret file:/no/such/file', '/no/such/file cannot be read'),
+    ('TusHookSecret file:/dev/null', 'empty|cannot be read'),
+    ('TusHookSecret file:', 'cannot be read'),
+    ('TusHookSecret file:/etc', 'cannot be read'),
+    ('TusHookSecret exec:/no/such/program', 'cannot be run'),
+    ('TusHookSecret exec:', 'cannot be run'), ('TusHookSecret exec:/bin/true', 'says nothing'),
+    ('TusHookSecret whsec_', 'base64'), ('TusHookSecret whsec_!!', 'base64'),
+    (f'TusHookSecret {"x" * 1025}', '1024'),
+    ('TusAllowHook', 'argument'), ('TusAllowHook ftp://', 'how a URL can begin'),
+    ('TusAllowHook On', 'Off nor Local'), ('TusAllowHook Off Local', 'Off nor Local|how a URL'),
+    ('TusAllowHook http://a.example/?x', 'query'),
+    ('TusAllowHook /hook.php', 'how a URL can begin'),
+    ('TusAllowHook "unix:/run/app.sock|http://localhost/"', 'goes on')])
 def test_bad_values(checker, line, hint):
     """Refused at configtest, with a message that says what would be right."""
     code, said = checker.configtest(f'<Location "/x">\n{line}\n</Location>\n')

@@ -7,11 +7,15 @@ test/check_docs.sh sees to it that every directive has its Row here.
 import fcntl
 import select
 import stat
+import threading
 from email.utils import parsedate_to_datetime
 
 import pytest
 
+from testenv import spool
 from testenv.faults import Faults
+from testenv.hooked import verify
+from testenv.hookserver import HookServer
 from testenv.http import Connection
 from testenv.httpd import endpoint
 from testenv.modules import load
@@ -52,7 +56,7 @@ class Place:
 
     def line(self, value):
         """The directive with that value."""
-        return self.fill(f'{self.row.name} {getattr(self.row, value, value)}\n')
+        return self.fill(f'{self.row.name} {getattr(self.row, value)}\n')
 
     def make(self):
         """Directories and .htaccess files; the configuration of this place."""
@@ -61,7 +65,8 @@ class Place:
         above = self.directory.parent
         here = '\n'.join(map(self.fill, self.row.here))
         (above / '.htaccess').write_text(lines.get('above', ''))
-        (self.directory / '.htaccess').write_text(lines.get('htaccess', self.row.htaccess))
+        text = lines.get('htaccess', self.fill(self.row.htaccess))
+        (self.directory / '.htaccess').write_text(text)
         text = f'<Directory "{self.directory}">\n{here}\n</Directory>\n'
         if 'vhost' in lines:
             text += (f'<VirtualHost *>\nServerName {self.host}\n{lines["vhost"]}</VirtualHost>\n')
@@ -252,6 +257,93 @@ def allowed_stores(place):
     return allowed
 
 
+def asked(place, path='/base', headers=()):
+    """The calls of pre-create that a creation leads to, and its status."""
+    place.server.hooks.forget('pre-create')
+    answer = place.create(headers=headers)
+    return [call for call in place.server.hooks.of('pre-create')
+            if call.path == path], answer.status
+
+
+def hooks(place):
+    place.server.hooks.forget('pre-create')
+    assert place.create().status == 201
+    return {call.path for call in place.server.hooks.of('pre-create')}
+
+
+def hook_timeout(place):
+    """Whether a creation whose hook does not answer gives up, or waits until it does."""
+    answered = threading.Event()
+    with place.server.hooks.saying({'Type': 'pre-create', 'until': answered}), \
+            Connection(place.server.port) as conn:
+        conn.send_request('POST', place.path, [('Host', place.host), VERSION, ('Upload-Length', 1)])
+        select.select([conn.sock], [], [], 15 if place.expected == 'gives up' else 0.5)
+        answered.set()
+        answer = conn.response('POST')
+    assert answer.status in (201, 502), answer
+    return 'gives up' if answer.status == 502 else 'waits'
+
+
+def hook_tries(place):
+    with place.server.hooks.saying({'Type': 'pre-create', 'status': 500}):
+        calls, status = asked(place)
+    assert status == 502
+    return len(calls)
+
+
+def hook_interval(place):
+    """Whether half a second of bytes that trickle is told of while they do."""
+    name = place.new(length=100)
+    with Connection(place.server.port) as conn:
+        conn.send_head('PATCH', place.path + name,
+                       [('Host', place.host), *patch_fields(0), ('Content-Length', 100)])
+        for _ in range(25):
+            conn.send(b'x')
+            select.select([conn.sock], [], [], 0.02)
+        conn.send(b'x' * 75)
+        assert conn.response('PATCH').status == 204
+    offsets = [call.upload['Offset'] for call in
+               place.server.hooks.wait(1, 'post-receive', upload=name)]
+    return 'soon' if min(offsets) < 100 else 'late'
+
+
+def hook_max_age(place):
+    """Whether all events that nobody takes are given up with that of the server's own TusHook."""
+    with place.server.hooks.saying({'Type': 'post-create', 'status': 500}):
+        name = place.new()
+        place.server.wait_log(f'hook post-create of upload {name} .* is moved aside', 30)
+        kept = [event for event in spool.waiting(place.server) if event.id == name]
+    name = place.new()
+    place.server.hooks.wait(len(kept) + 1, 'post-create', upload=name, timeout=30)
+    return 'kept' if kept else 'given up'
+
+
+def forwarded(place):
+    [call], status = asked(place, headers=[('X-One', 'a'), ('X-Two', 'b')])
+    assert status == 201
+    return {name for name in ('X-One', 'X-Two') if call.get(name)}
+
+
+def https_hook(place):
+    """Of an endpoint whose certificate nobody signed."""
+    return place.create().status
+
+
+def secret(place):
+    [call], status = asked(place)
+    assert status == 201
+    if not call.get('webhook-signature'):
+        return None
+    [found] = [each for each in ('one', 'two') if verify(call, each)]
+    return found
+
+
+def allowed_hook(place):
+    """Whether the hook of an .htaccess is called."""
+    calls, status = asked(place, '/htaccess')
+    return len(calls), status
+
+
 def metrics(place):
     return place.request('GET').status
 
@@ -265,16 +357,33 @@ def names(value, separator=', '):
 
 # -- the table -------------------------------------------------------------------------------------
 
+# What is said where. `above` and `directory` are for the directory above.
+SCOPES = {
+    'server': {},
+    'vhost-other': {'vhost': 'other'}, 'vhost-default': {'vhost': 'default'},
+    'directory-other': {'directory': 'other'}, 'directory-default': {'directory': 'default'},
+    'location-other': {'location': 'other'}, 'location-default': {'location': 'default'},
+    'htaccess-other': {'htaccess': 'other'}, 'htaccess-default': {'htaccess': 'default'},
+    'htaccess-above-other': {'above': 'other'},
+    'htaccess-above-other-default': {'above': 'other', 'htaccess': 'default'},
+    'htaccess-above-base-default': {'directory': 'other', 'above': 'base', 'htaccess': 'default'},
+}
+
+# What is seen there, if not the other value. In an .htaccess, `default` is what the server says.
+SEEN = {'server': 'base', 'htaccess-default': 'base', 'htaccess-above-other-default': 'base',
+        'vhost-default': 'default', 'directory-default': 'default', 'location-default': 'default'}
+
+
 class Row:
     """A directive: what the server's own configuration says, what a scope says instead, and what is
     seen then: by the one, by the other, and by default.
 
     here: lines of the <Directory> of each of its places; htaccess: of an .htaccess there, where
-    the directive itself cannot be.
+    the directive itself cannot be. default: what a scope says that resets it.
     """
 
     def __init__(self, name, base, other, observe, seen, in_htaccess=True, here=('TusEngine On',),
-                 htaccess='', log=None):
+                 htaccess='', log=None, default='default'):
         self.name = name
         self.base = base
         self.other = other
@@ -284,6 +393,7 @@ class Row:
         self.here = here
         self.htaccess = htaccess
         self.log = log
+        self.default = default
 
 
 TABLE = [
@@ -327,25 +437,29 @@ TABLE = [
     Row('TusCORSMaxAge', '60', '2mi', max_age, (60, 120, 86400)),
     Row('TusAllowStore', '{root}/one', '{root}/two', allowed_stores,
         ({'one'}, {'two'}, {'own'}), in_htaccess=False, here=(), log='TusAllowStore'),
+    # All of them are asked by the base of this one, too.
+    Row('TusHook', '{hook}/base pre-create', '{hook}/other pre-create', hooks,
+        ({'/base'}, {'/base', '/other'}, set())),
+    Row('TusHookTimeout', '300ms', '1mi', hook_timeout, ('gives up', 'waits', 'waits'),
+        log='hook pre-create'),
+    Row('TusHookRetry', '1 10ms', '2 10ms', hook_tries, (1, 2, 3), log='hook pre-create'),
+    Row('TusHookProgressInterval', '50ms', '1h', hook_interval, ('soon', 'late', 'late'),
+        here=('TusEngine On', 'TusHook {hook}/progress post-receive')),
+    # Of what is told later the section of TusHook decides.
+    Row('TusHookMaxAge', '1s\nTusHook {hook}/age post-create',
+        '1d\nTusHook {hook}/inner post-create', hook_max_age, ('given up', 'kept', 'kept'),
+        default='default\nTusHook {hook}/inner post-create', in_htaccess=False,
+        log='hook post-create'),
+    Row('TusHookForwardHeader', 'X-One', 'X-Two', forwarded, ({'X-One'}, {'X-Two'}, set()),
+        in_htaccess=False),
+    Row('TusHookVerify', 'Off', 'On', https_hook, (201, 502, 502), in_htaccess=False,
+        here=('TusEngine On', 'TusHook {tls}/ pre-create'), log='hook pre-create'),
+    Row('TusHookSecret', 'one', 'two', secret, ('one', 'two', None)),
+    Row('TusAllowHook', '{hook}/', 'Off', allowed_hook, ((1, 201), (0, 502), (0, 502)),
+        in_htaccess=False, htaccess='TusHook {hook}/htaccess pre-create', log='hook pre-create'),
     Row('TusStatus', 'On', 'Off', metrics, (200, 404, 404), in_htaccess=False,
         here=('TusEngine Off', 'SetHandler tus-metrics')),
 ]
-
-# What is said where. `above` and `directory` are for the directory above.
-SCOPES = {
-    'server': {},
-    'vhost-other': {'vhost': 'other'}, 'vhost-default': {'vhost': 'default'},
-    'directory-other': {'directory': 'other'}, 'directory-default': {'directory': 'default'},
-    'location-other': {'location': 'other'}, 'location-default': {'location': 'default'},
-    'htaccess-other': {'htaccess': 'other'}, 'htaccess-default': {'htaccess': 'default'},
-    'htaccess-above-other': {'above': 'other'},
-    'htaccess-above-other-default': {'above': 'other', 'htaccess': 'default'},
-    'htaccess-above-base-default': {'directory': 'other', 'above': 'base', 'htaccess': 'default'},
-}
-
-# What is seen there, if not the other value. In an .htaccess, `default` is what the server says.
-SEEN = {'server': 'base', 'htaccess-default': 'base', 'htaccess-above-other-default': 'base',
-        'vhost-default': 'default', 'directory-default': 'default', 'location-default': 'default'}
 
 CASES = [(row, scope) for row in TABLE for scope in SCOPES
          if row.in_htaccess or not scope.startswith('htaccess')]
@@ -358,10 +472,20 @@ def driver_or_sdbm(server, name):
 
 
 @pytest.fixture(scope='module')
-def places(shared_httpd):
+def endpoints():
+    """Of hooks: one, and one with TLS."""
+    with HookServer() as plain, HookServer(tls=True) as tls:
+        yield plain, tls
+
+
+@pytest.fixture(scope='module')
+def places(endpoints, shared_httpd):
     """All places of one server, by directive and scope."""
     server = shared_httpd()
-    words = {'root': server.root, **{name: driver_or_sdbm(server, name) for name in ('gdbm', 'db')}}
+    server.hooks, tls = endpoints
+    words = {'root': server.root, 'hook': server.hooks.url.removesuffix('/hook'),
+             'tls': tls.url.removesuffix('/hook'),
+             **{name: driver_or_sdbm(server, name) for name in ('gdbm', 'db')}}
     server.faults = Faults(server.root, [server.root])
     server.environment.update(server.faults.environment)
     server.make_store('base')

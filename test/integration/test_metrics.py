@@ -14,7 +14,9 @@ from testenv.util import program, wait_until
 METRICS = '<Location /metrics>\n    SetHandler tus-metrics\n    TusStatus On\n</Location>\n'
 METHODS = ('GET', 'HEAD', 'POST', 'PATCH', 'DELETE', 'OPTIONS', 'other')
 UPLOADS = ('created', 'finished', 'terminated', 'expired', 'interrupted')
-SAMPLE = re.compile(r'(\w+)(?:\{(.*)\})? (\d+)')
+SAMPLE = re.compile(r'(\w+)(?:\{(.*)\})? (\d+(?:\.\d{6})?)')
+HOOKS = ('pre-create', 'post-create', 'post-receive', 'pre-finish', 'post-finish', 'pre-terminate',
+         'post-terminate')
 
 
 def get(server, method='GET', url='/metrics', headers=()):
@@ -38,7 +40,7 @@ def parse(page):
         assert match, line
         name = match[1] + (f'{{{match[2]}}}' if match[2] else '')
         assert name not in samples, f'twice: {name}'
-        samples[name] = int(match[3])
+        samples[name] = float(match[3]) if '.' in match[3] else int(match[3])
     return samples
 
 
@@ -48,6 +50,10 @@ def requests_of(method):
 
 def errors_of(code, status):
     return f'tus_errors_total{{code="{code}",status="{status}"}}'
+
+
+def hook_of(name, hook):
+    return f'{name}{{hook="{hook}"}}'
 
 
 class Growth:
@@ -97,6 +103,11 @@ def test_everything_is_there_before_it_happens(httpd):
     wanted |= {f'tus_uploads_{what}_total' for what in UPLOADS}
     wanted |= {'tus_bytes_received_total', 'tus_uploads_active', 'tus_uploads_parked'}
     wanted |= {errors_of('ERR_UPLOAD_NOT_FOUND', 404), errors_of('ERR_CHECKSUM_MISMATCH', 460)}
+    wanted |= {hook_of(f'tus_hook_{what}_total', hook) for hook in HOOKS
+               for what in ('invocations', 'errors', 'retries', 'given_up')}
+    wanted |= {hook_of(f'tus_hook_duration_seconds_{what}', hook) for hook in HOOKS
+               for what in ('sum', 'count')}
+    wanted |= {'tus_hook_spool_events', 'tus_hook_spool_age_seconds'}
     assert wanted <= samples.keys()
 
 
@@ -106,6 +117,7 @@ def test_promtool_accepts_it(tus):
     page = text(tus.server)
     check(page)
     for name in {re.split(r'[{ ]', line)[0] for line in page.splitlines() if line[0] != '#'}:
+        name = re.sub('(?<=duration_seconds)_(bucket|sum|count)$', '', name)
         assert page.count(f'# HELP {name} ') == page.count(f'# TYPE {name} ') == 1
 
 
@@ -234,6 +246,110 @@ def test_statuses_of_other_modules(httpd):
     other = samples[errors_of('ERR_UPLOAD_REJECTED', 'other')]
     assert len(told_apart) + other == 70
     assert 0 < other < 70
+
+
+# -- hooks -----------------------------------------------------------------------------------------
+
+def hooked(httpd, hooks, *lines, events=' '.join(HOOKS)):
+    server = httpd()
+    store = server.make_store()
+    server.start(METRICS + endpoint('Location /files', store, f'TusHook {hooks.url} {events}',
+                                    *lines))
+    return Tus(server, store=store)
+
+
+def buckets(samples, hook):
+    """[(upper bound, count)] of a hook's durations, as they stand."""
+    found = [(re.search(r'le="(.*)"', name)[1], value) for name, value in samples.items()
+             if name.startswith(f'tus_hook_duration_seconds_bucket{{hook="{hook}"')]
+    return [(float(bound), value) for bound, value in found]
+
+
+def test_hooks_that_were_called(hook_server, httpd):
+    hooks = hook_server()
+    tus = hooked(httpd, hooks)
+    url = tus.new(10, b'hello')
+    tus.append(url, 5, b'world')
+    tus.delete(url)
+    wait_until(lambda: parse(text(tus.server))['tus_hook_spool_events'] == 0, 'all to be told')
+    page = text(tus.server)
+    check(page)
+    samples = parse(page)
+    for hook in HOOKS:
+        called = samples[hook_of('tus_hook_invocations_total', hook)]
+        assert called == len(hooks.of(hook)), hook
+        assert called == 1 or hook == 'post-receive'
+        assert called == samples[hook_of('tus_hook_duration_seconds_count', hook)]
+        for what in ('errors', 'retries', 'given_up'):
+            assert samples[hook_of(f'tus_hook_{what}_total', hook)] == 0
+    assert samples['tus_hook_spool_age_seconds'] == 0
+
+
+def test_how_long_hooks_took(hook_server, httpd):
+    hooks = hook_server([{'times': 1, 'delay': 0.3}])
+    tus = hooked(httpd, hooks, events='pre-create')
+    for _ in range(3):
+        tus.new(10)
+    page = text(tus.server)
+    check(page)
+    samples = parse(page)
+    found = buckets(samples, 'pre-create')
+    assert [bound for bound, _ in found] == sorted(bound for bound, _ in found)
+    assert [count for _, count in found] == sorted(count for _, count in found)
+    assert found[-1] == (float('inf'), 3)
+    assert dict(found)[0.25] <= 2, 'one took longer'
+    assert samples[hook_of('tus_hook_duration_seconds_sum', 'pre-create')] >= 0.3
+    assert not dict(buckets(samples, 'post-finish'))[float('inf')]
+
+
+def test_hooks_that_failed(hook_server, httpd):
+    hooks = hook_server([{'times': 2, 'status': 500}])
+    tus = hooked(httpd, hooks, 'TusHookRetry 3 10ms', events='pre-create')
+    tus.new(10)
+    samples = parse(text(tus.server))
+    assert [samples[hook_of(f'tus_hook_{what}_total', 'pre-create')]
+            for what in ('invocations', 'errors', 'retries', 'given_up')] == [3, 2, 2, 0]
+    hooks.script = [{'status': 500}]
+    tus.server.expect_log('hook pre-create .* failed')
+    assert_error(tus.create(10), 502, 'ERR_HOOK_FAILED')
+    samples = parse(text(tus.server))
+    assert [samples[hook_of(f'tus_hook_{what}_total', 'pre-create')]
+            for what in ('invocations', 'errors', 'retries')] == [6, 5, 4]
+    assert samples[errors_of('ERR_HOOK_FAILED', 502)] == 1
+
+
+def test_events_that_wait(hook_server, httpd):
+    hooks = hook_server([{'status': 503}])
+    tus = hooked(httpd, hooks, 'TusHookRetry 3 10ms', events='post-create post-finish')
+    server = tus.server
+    for _ in range(5):
+        tus.upload(b'hello')
+    wait_until(lambda: parse(text(server))['tus_hook_spool_age_seconds'] > 0, 'them to get older')
+    samples = parse(text(server))
+    assert samples['tus_hook_spool_events'] == 10
+    name = hook_of('tus_hook_retries_total', 'post-create')
+    wait_until(lambda: parse(text(server))[name] >= 3, 'it to be tried again')
+    assert parse(text(server))[hook_of('tus_hook_invocations_total', 'post-finish')] == 0
+    check(text(server))
+    server.expect_log('not told, to be tried again')
+    hooks.script = []
+    wait_until(lambda: parse(text(server))['tus_hook_spool_events'] == 0, 'all to be told', 30)
+    samples = parse(text(server))
+    assert samples['tus_hook_spool_age_seconds'] == 0
+    for hook in ('post-create', 'post-finish'):
+        told = (samples[hook_of('tus_hook_invocations_total', hook)]
+                - samples[hook_of('tus_hook_errors_total', hook)])
+        assert told == 5, hook
+
+
+def test_events_given_up(hook_server, httpd):
+    hooks = hook_server([{'status': 400}])
+    tus = hooked(httpd, hooks, 'TusHookRetry 3 10ms', 'TusHookMaxAge 1s', events='post-finish')
+    tus.upload(b'hello')
+    name = hook_of('tus_hook_given_up_total', 'post-finish')
+    wait_until(lambda: parse(text(tus.server))[name] == 1, 'it to be given up')
+    tus.server.expect_log('was never told and is moved aside')
+    assert parse(text(tus.server))['tus_hook_spool_events'] == 0, 'what lies aside does not wait'
 
 
 # -- all processes ---------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ has_header() { echo "#include <$1>" | gcc -E -x c - >/dev/null 2>&1; }
 has_python() { /usr/bin/python3 -c "import $1" 2>/dev/null; }
 has_node() { has npm && node -e 'process.exit(parseInt(process.versions.node) >= 18 ? 0 : 1)' 2>/dev/null; }
 has_php_fpm() { compgen -G '/usr/sbin/php-fpm*' >/dev/null; }
+has_mod_php() { compgen -G "$(apxs -q LIBEXECDIR)/libphp*.so" >/dev/null; }
 has_browser() { node test/e2e/lib/browser.js >/dev/null 2>&1; }
 
 # need PACKAGE TEST...: the package is missing when the test fails
@@ -50,6 +51,7 @@ list_missing() {
     need nginx-light has nginx
     need openssl has openssl
     need php-fpm has_php_fpm
+    need libapache2-mod-php has_mod_php
     need procps has ps
     need prometheus has promtool
     need python3-h2 has_python h2

@@ -774,6 +774,58 @@ START_TEST(many_members)
 }
 END_TEST
 
+/* What a spool may hold, and which host is taken from it; of no JSON at all none is. */
+static const struct {
+    const char *json;
+    const char *scheme;
+    const char *host;
+} origins[] = {
+    { "{\"Event\":{\"ModTus\":{\"Scheme\":\"https\",\"Host\":\"a.b:443\"}}}", "https", "a.b:443" },
+    { "{\"Event\":{\"ModTus\":{\"Scheme\":\"http\",\"Host\":\"[::1]:80\"}}}", "http", "[::1]:80" },
+    { "{\"Event\":{\"ModTus\":{\"Scheme\":\"http\",\"Host\":\"\"}}}", "http", "" },
+    { "{\"Event\":{\"ModTus\":{\"Host\":\"a/b\"}}}", "", "" },
+    { "{\"Event\":{\"ModTus\":{\"Host\":\"a@b\"}}}", "", "" },
+    { "{\"Event\":{\"ModTus\":{\"Host\":\"a\\r\\nb\"}}}", "", "" },
+    { "{\"Event\":{\"ModTus\":{\"Scheme\":1,\"Host\":[]}}}", "", "" },
+    { "{\"Event\":{\"ModTus\":[]}}", "", "" },
+    { "{\"Event\":null}", "", "" },
+    { "[]", "", "" },
+    { "", "", "" },
+    { "{\"Event\":", "", "" },
+};
+
+START_TEST(origin_is_read)
+{
+    const char *scheme, *host;
+
+    tus_hook_json_origin(&scheme, &host, origins[_i].json, strlen(origins[_i].json), unit_pool);
+    ck_assert_str_eq(scheme, origins[_i].scheme);
+    ck_assert_str_eq(host, origins[_i].host);
+}
+END_TEST
+
+START_TEST(origin_is_what_was_written)
+{
+    const char *json = format(), *scheme, *host;
+
+    tus_hook_json_origin(&scheme, &host, json, strlen(json), unit_pool);
+    ck_assert_str_eq(scheme, cause.scheme);
+    ck_assert_str_eq(host, cause.host);
+}
+END_TEST
+
+START_TEST(origin_has_no_endless_host)
+{
+    char name[300] = "";
+    const char *json, *scheme, *host;
+
+    memset(name, 'a', sizeof(name) - 1);
+    json = apr_psprintf(unit_pool, "{\"Event\":{\"ModTus\":{\"Host\":\"%s\"}}}", name);
+    tus_hook_json_origin(&scheme, &host, json, strlen(json), unit_pool);
+    ck_assert_str_eq(host, "");
+}
+END_TEST
+
 Suite *hook_json_suite(void)
 {
     Suite *suite = suite_create("hook_json");
@@ -793,6 +845,9 @@ Suite *hook_json_suite(void)
     tcase_add_test(tcase, no_part_is_refused);
     tcase_add_test(tcase, no_event_id_is_refused);
     tcase_add_loop_test(tcase, size_is_bounded, 0, 4);
+    tcase_add_loop_test(tcase, origin_is_read, 0, COUNT(origins));
+    tcase_add_test(tcase, origin_is_what_was_written);
+    tcase_add_test(tcase, origin_has_no_endless_host);
 
     tcase = add_case(suite, "parse");
     tcase_add_loop_test(tcase, consent_is_read, 0, COUNT(consents));

@@ -1,4 +1,5 @@
 """A hook endpoint that answers as a test's script says, and remembers what it was told."""
+import contextlib
 import json
 import os
 import shutil
@@ -123,6 +124,15 @@ class HookServer:
             return f'https://localhost:{self.port}{self.path}'
         return f'http://127.0.0.1:{self.port}{self.path}'
 
+    @contextlib.contextmanager
+    def saying(self, *rules):
+        """These rules, for a while."""
+        before, self.script = self.script, rules
+        try:
+            yield
+        finally:
+            self.script = before
+
     # -- its life ------------------------------------------------------------------------------
 
     def start(self):
@@ -189,10 +199,16 @@ class HookServer:
                    f'{count} calls of {types or "any type"}', timeout)
         return self.of(*types, upload=upload)
 
-    def forget(self):
-        """Forget all calls."""
+    def forget(self, *types):
+        """Forget the calls of these types, all without any."""
         with self._lock:
-            self.calls.clear()
+            self.calls[:] = [call for call in self.calls if types and call.type not in types]
+
+    def take(self):
+        """All calls, which are then forgotten."""
+        with self._lock:
+            calls, self.calls = self.calls, []
+        return calls
 
     # -- a connection --------------------------------------------------------------------------
 
