@@ -1,8 +1,4 @@
 """A process that dies between a chunk's last byte and its verdict: the chunk never was."""
-import os
-import random
-import signal
-import threading
 
 import pytest
 
@@ -10,6 +6,7 @@ from testenv.checksum import with_checksum
 from testenv.http import Disconnected
 from testenv.httpd import MPMS, endpoint
 from testenv.index import dump, state_of_store
+from testenv.killer import children_killed
 from testenv.store import upload_id
 from testenv.tus import Tus, assert_error
 from testenv.util import pattern, wait_until
@@ -143,18 +140,7 @@ def test_the_whole_server_is_killed(httpd, sync):
 def test_kill_9_again_and_again(tus):
     """Half of the chunks are damaged; whatever instruction is hit, none of those bytes counts."""
     url = tus.new(len(DATA))
-    stop = threading.Event()
-
-    def killer():
-        dice = random.Random(2)
-        while not stop.wait(0.05 + dice.random() / 10):
-            children = tus.server.children()
-            if children:
-                os.kill(dice.choice(children), signal.SIGKILL)
-
-    thread = threading.Thread(target=killer)
-    thread.start()
-    try:
+    with children_killed(tus.server, seed=2):
         acknowledged = 0
         for number in range(10_000):
             try:
@@ -171,9 +157,5 @@ def test_kill_9_again_and_again(tus):
                     acknowledged = tus.append(url, offset, piece, headers=with_checksum(piece))
             except (OSError, Disconnected):
                 pass    # its child was hit
-    finally:
-        stop.set()
-        thread.join()
-    wait_until(tus.server.answers, 'children that live')
     assert tus.store.data(url) == DATA
     assert tus.store.finished(url)

@@ -1,8 +1,6 @@
 """One writer per upload: the newer request takes over, and nothing is lost or doubled by it."""
 import fcntl
-import os
 import random
-import signal
 import threading
 import time
 from contextlib import contextmanager
@@ -11,6 +9,7 @@ import pytest
 
 from testenv.http import Disconnected
 from testenv.httpd import MPMS, endpoint
+from testenv.killer import children_killed
 from testenv.tus import Tus, assert_error
 from testenv.util import pattern, wait_until
 
@@ -291,18 +290,7 @@ def test_kill_9_of_the_holder(tus):
 def test_kill_9_again_and_again(tus):
     """Whatever instruction it hits: what was acknowledged is there, and nothing else."""
     url = tus.new(len(DATA))
-    stop = threading.Event()
-
-    def killer():
-        dice = random.Random(1)
-        while not stop.wait(0.05 + dice.random() / 10):
-            children = tus.server.children()
-            if children:
-                os.kill(dice.choice(children), signal.SIGKILL)
-
-    thread = threading.Thread(target=killer)
-    thread.start()
-    try:
+    with children_killed(tus.server, seed=1):
         acknowledged = 0
         while acknowledged < len(DATA):
             try:
@@ -311,10 +299,6 @@ def test_kill_9_again_and_again(tus):
                 acknowledged = tus.append(url, offset, DATA[offset:offset + 3000])
             except (OSError, Disconnected):
                 pass    # its child was hit
-    finally:
-        stop.set()
-        thread.join()
-    wait_until(tus.server.answers, 'children that live')
     assert tus.store.data(url) == DATA
     assert tus.head(url).get('Upload-Offset') == str(len(DATA))
     assert tus.store.finished(url)
