@@ -26,10 +26,11 @@ static int check_config(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp, 
 {
     (void)pconf;
     (void)plog;
-    if (ap_state_query(AP_SQ_RUN_MODE) == AP_SQ_RM_CONFIG_TEST) {
-        tus_check_warn(ptemp, s);
+    if (ap_state_query(AP_SQ_RUN_MODE) != AP_SQ_RM_CONFIG_TEST) {
+        return OK;
     }
-    return OK;
+    tus_check_warn(ptemp, s);
+    return tus_watch_check(s);
 }
 
 /* The configuration is read twice at start; shared things are made in the second pass. */
@@ -42,7 +43,10 @@ static int post_config(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp, s
         return OK;
     }
     tus_check_warn(ptemp, s);
-    status = tus_shared_open(s);
+    status = tus_watch_check(s);
+    if (status == OK) {
+        status = tus_shared_open(s);
+    }
     if (status != OK) {
         return status;
     }
@@ -53,8 +57,8 @@ static int post_config(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp, s
     if (tus_line_init() != APR_SUCCESS || tus_hook_local_init(s) != APR_SUCCESS) {
         return HTTP_INTERNAL_SERVER_ERROR;
     }
-    status = tus_sweep_register(s, pconf);
-    return status == OK ? tus_courier_register(s, pconf) : status;
+    status = tus_watch_register(&tus_sweep, s, pconf);
+    return status == OK ? tus_watch_register(&tus_courier, s, pconf) : status;
 }
 
 static void child_init(apr_pool_t *pchild, server_rec *s)
@@ -63,7 +67,7 @@ static void child_init(apr_pool_t *pchild, server_rec *s)
     tus_nudge_init(pchild);
     tus_hook_call_init(pchild, s);
     tus_hook_progress_init(pchild);
-    tus_courier_init(pchild, s);
+    tus_watch_init(pchild, s);
 }
 
 static int post_perdir_config(request_rec *r)

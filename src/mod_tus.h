@@ -82,7 +82,8 @@ typedef struct tus_record_t {
     apr_time_t expired;         /**< since when its data may be gone for that, or 0 */
     const char *owner;          /**< the user who created it, or NULL */
     const char *concat;         /**< Upload-Concat as received, or NULL */
-    const apr_array_header_t *hooks; /**< of const char *: keys of its hooks, or NULL */
+    const apr_array_header_t *hooks; /**< of const char *: what its hooks are known by, or NULL */
+    const char *seal;                /**< that of `hooks`, or NULL */
 } tus_record_t;
 
 /* ---- data stores --------------------------------------------------------- */

@@ -131,23 +131,64 @@ static void give_up_body(request_rec *r)
 /* ---- what another module says instead ------------------------------------ */
 
 /* A field that httpd would make an error 500 of must not come that far. */
+static int may_pass(request_rec *r, const char *name, const char *value)
+{
+    if (tus_header_is_field(name, value) && !tus_header_is_reserved(name)
+        && ap_cstr_casecmp(name, "Content-Type")) { /* reply->content_type says that */
+        return 1;
+    }
+    ap_log_rerror(APLOG_MARK, APLOG_INFO, 0, r, "field '%s' of a module's reply is not sent",
+                  ap_escape_logitem(r->pool, name));
+    return 0;
+}
+
+/* Others may have a cookie of their own, and CORS has a word in Vary: these add up. */
+static int is_shared(const char *name)
+{
+    return !ap_cstr_casecmp(name, "Set-Cookie") || !ap_cstr_casecmp(name, "Vary");
+}
+
+/* What was there under that name is replaced. */
+static int clear_header(void *baton, const char *name, const char *value)
+{
+    request_rec *r = baton;
+
+    (void)value;
+    if (!is_shared(name) && !tus_header_is_reserved(name)) {
+        apr_table_unset(r->err_headers_out, name);
+        apr_table_unset(r->headers_out, name);
+    }
+    return 1;
+}
+
+/* A name that is there more than once in the reply is a list. */
 static int pass_header(void *baton, const char *name, const char *value)
 {
     request_rec *r = baton;
 
-    if (!tus_header_is_field(name, value) || tus_header_is_reserved(name)
-        || !ap_cstr_casecmp(name, "Content-Type")) { /* reply->content_type says that */
-        ap_log_rerror(APLOG_MARK, APLOG_INFO, 0, r, "field '%s' of a module's reply is not sent",
-                      ap_escape_logitem(r->pool, name));
+    if (!may_pass(r, name, value)) {
         return 1;
     }
     if (ap_cstr_casecmp(name, "Set-Cookie") == 0) { /* the one that is no list (RFC 9110, 5.3) */
         apr_table_add(r->err_headers_out, name, value);
     }
-    else {
-        apr_table_merge(r->err_headers_out, name, value);
+    else if (is_shared(name)) {
+        if (!ap_find_token(r->pool, apr_table_get(r->err_headers_out, name), value)) {
+            apr_table_merge(r->err_headers_out, name, value);
+        }
+    }
+    else { /* where "Header set" has the last word */
+        apr_table_merge(r->headers_out, name, value);
     }
     return 1;
+}
+
+static void pass_headers(request_rec *r, const apr_table_t *headers)
+{
+    if (headers) {
+        apr_table_do(clear_header, r, headers, NULL);
+        apr_table_do(pass_header, r, headers, NULL);
+    }
 }
 
 static const char *content_type_of(const tus_reply_t *reply)
@@ -171,9 +212,7 @@ int tus_answer_done(request_rec *r, int status)
 {
     const tus_reply_t *said = tus_mount_of(r)->said;
 
-    if (said->headers) {
-        apr_table_do(pass_header, r, said->headers, NULL);
-    }
+    pass_headers(r, said->headers);
     if (said->status) {
         status = said->status;
     }
@@ -211,9 +250,7 @@ int tus_answer_error(request_rec *r, const tus_error_t *error)
     set_error_status(r, error);
     tus_metrics_error(error, r->status);
     set_error_headers(r, error);
-    if (reply && reply->headers) {
-        apr_table_do(pass_header, r, reply->headers, NULL);
-    }
+    pass_headers(r, reply ? reply->headers : NULL);
     if (is_early) {
         give_up_body(r);
     }

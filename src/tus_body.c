@@ -26,6 +26,9 @@
 /* mod_reqtimeout looks at its clock only when it is called: not much later than this. */
 #define POLL_SLICE apr_time_from_sec(1)
 
+/* Less would be none: poll() counts in milliseconds. */
+#define MIN_SLICE apr_time_from_msec(1)
+
 /* Where there is nothing to poll for. */
 #define BLIND_SLICE apr_time_from_msec(20)
 
@@ -117,10 +120,15 @@ static tus_body_e heed(tus_body_t *body)
     return TUS_BODY_AGAIN;
 }
 
+static apr_interval_time_t until_told(const tus_body_t *body)
+{
+    return body->told_at + tus_config_of(body->r)->hook_interval - apr_time_now();
+}
+
 static void tell_progress(tus_body_t *body)
 {
-    if (body->told && body->progress - body->told_at >= tus_config_of(body->r)->hook_interval) {
-        body->told_at = body->progress;
+    if (tus_hook_progress_is_news(body->told, body->upload) && until_told(body) <= 0) {
+        body->told_at = apr_time_now();
         tus_hook_progress_tell(body->told, body->upload, body->r);
     }
 }
@@ -182,10 +190,21 @@ static void send_continue(tus_body_t *body)
     r->status = status;
 }
 
+/* A client that stalls is told of as well. */
+static apr_interval_time_t slice_of(const tus_body_t *body)
+{
+    apr_interval_time_t slice = POLL_SLICE;
+
+    if (tus_hook_progress_is_news(body->told, body->upload)) {
+        slice = until_told(body);
+    }
+    return slice < MIN_SLICE ? MIN_SLICE : slice > POLL_SLICE ? POLL_SLICE : slice;
+}
+
 static void wait_for_more(tus_body_t *body)
 {
     tus_locks_t *locks = body->upload->core->locks;
-    apr_interval_time_t slice = POLL_SLICE;
+    apr_interval_time_t slice = slice_of(body);
     apr_pollfd_t pollfds[2];
     apr_int32_t n = 0;
     apr_int32_t ready;
@@ -198,14 +217,14 @@ static void wait_for_more(tus_body_t *body)
         n++;
     }
     else {
-        slice = BLIND_SLICE;
+        slice = slice < BLIND_SLICE ? slice : BLIND_SLICE;
     }
     if (locks->provider->wakeup(locks, &pollfds[n]) == APR_SUCCESS) {
         pollfds[n].reqevents = APR_POLLIN;
         n++;
     }
     else {
-        slice = BLIND_SLICE;
+        slice = slice < BLIND_SLICE ? slice : BLIND_SLICE;
     }
     if (n == 0) {
         apr_sleep(slice);
@@ -228,6 +247,7 @@ static tus_body_e drive(tus_body_t *body)
             return TUS_BODY_TIMEOUT;
         }
         send_continue(body);
+        tell_progress(body);
         wait_for_more(body);
     }
 }

@@ -71,12 +71,14 @@ static tus_settings_t built_in = {
     .hook_interval = APR_USEC_PER_SEC,
     .hook_max_age = 7 * 86400 * APR_USEC_PER_SEC,
     .hook_verify = 1,
+    .hook_secret = { .server = "" },
     .allow_hook = { .local = 1 },
 };
 
 /* Of the server as a whole, since tus_config_reset(). */
 static apr_array_header_t *stores;
 static apr_array_header_t *hooks;
+static apr_array_header_t *sections;
 static const char *state_dir = TUS_STATE_DIR_DEFAULT;
 
 /* ---- the table ----------------------------------------------------------- */
@@ -145,6 +147,42 @@ static void remember_hook(const cmd_parms *cmd, const row_t *row, const tus_sett
     }
 }
 
+/* Does it say how a hook is called when no request is there any more? */
+static int is_of_later_calls(const row_t *row)
+{
+    static const apr_size_t offsets[] = {
+        offsetof(tus_settings_t, hook_timeout), offsetof(tus_settings_t, hook_retry),
+        offsetof(tus_settings_t, hook_max_age), offsetof(tus_settings_t, hook_verify),
+        offsetof(tus_settings_t, hook_secret),
+    };
+
+    for (apr_size_t i = 0; i < sizeof offsets / sizeof *offsets; i++) {
+        if (row->offset == offsets[i]) {
+            return 1;
+        }
+    }
+    return 0;
+}
+
+/* For those calls: events name it by its key, which it has when all is read. */
+static void remember_section(const cmd_parms *cmd, const row_t *row, config_t *config)
+{
+    const char *text = tus_parse_section(cmd);
+    apr_array_header_t *keys;
+    tus_section_t *section;
+
+    if (!is_of_later_calls(row) || config->now.sections || (!*text && !cmd->server->is_virtual)) {
+        return;
+    }
+    section = apr_pcalloc(cmd->pool, sizeof *section);
+    section->text = text;
+    section->server = cmd->server;
+    section->config = config;
+    APR_ARRAY_PUSH(sections, tus_section_t *) = section;
+    config->now.sections = keys = apr_array_make(cmd->pool, 1, sizeof(const char *));
+    APR_ARRAY_PUSH(keys, const char *) = section->key;
+}
+
 /* The function of every row but TusStateDir. */
 static const char *set(cmd_parms *cmd, void *dir_config, int argc, char *const argv[])
 {
@@ -174,6 +212,7 @@ static const char *set(cmd_parms *cmd, void *dir_config, int argc, char *const a
         config->said |= bit;
         remember_store(row, &value);
         remember_hook(cmd, row, &value, config);
+        remember_section(cmd, row, config);
     }
     else if (reset) {
         config->reset |= bit;
@@ -269,7 +308,7 @@ const command_rec tus_config_commands[] = {
            "URL [EVENT ...], none or default; URL is http://..., https://..., "
            "unix:SOCKET|http://... or a path of this virtual host"),
     SETTING("TusHookTimeout", hook_timeout, tus_parse_hook_timeout, 1, IN_HTACCESS,
-            "N[ms|s|mi|h], from 1ms to 1h, or default"),
+            "N[ms|s|mi|h], from 1ms to 1h (1mi in an .htaccess), or default"),
     SETTING("TusHookRetry", hook_retry, tus_parse_hook_retry, 0, IN_HTACCESS,
             "N [DURATION], N from 0 to 100, or default"),
     SETTING("TusHookProgressInterval", hook_interval, tus_parse_hook_interval, 1, IN_HTACCESS,
@@ -279,8 +318,8 @@ const command_rec tus_config_commands[] = {
     SETTING("TusHookForwardHeader", hook_forward, tus_parse_hook_forward, 0, IN_DIRECTORY,
             "NAME ..., none or default"),
     SETTING("TusHookVerify", hook_verify, tus_parse_hook_verify, 1, IN_DIRECTORY, "On|Off|default"),
-    SETTING("TusHookSecret", hook_secret, tus_parse_hook_secret, 1, IN_HTACCESS,
-            "VALUE, file:PATH, exec:COMMAND, none or default; in an .htaccess a VALUE only"),
+    ADDING("TusHookSecret", hook_secret, tus_parse_hook_secret, tus_parse_join_secret, IN_HTACCESS,
+           "VALUE, file:PATH, exec:COMMAND, none or default; in an .htaccess a VALUE only"),
     SETTING("TusAllowHook", allow_hook, tus_parse_allow_hook, 0, IN_DIRECTORY,
             "Off, Local, PREFIX ... or default"),
     SETTING("TusStatus", status, tus_parse_status, 1, IN_DIRECTORY, "On|Off|default"),
@@ -365,6 +404,16 @@ static void judge_htaccess(config_t *merged)
         now->allow_expire && tus_config_extensions(&merged->server) & TUS_EXT_EXPIRATION;
 }
 
+/* One that is merged once more is in it twice, and says the same again. */
+static const apr_array_header_t *join_sections(const apr_array_header_t *base,
+                                               const apr_array_header_t *add, apr_pool_t *p)
+{
+    if (!base || !add) {
+        return base ? base : add;
+    }
+    return apr_array_append(p, base, add);
+}
+
 void *tus_config_merge(apr_pool_t *p, void *base, void *add)
 {
     config_t *merged = apr_pmemdup(p, base, sizeof *merged);
@@ -375,6 +424,8 @@ void *tus_config_merge(apr_pool_t *p, void *base, void *add)
             merge_row(merged, add, command->cmd_data, bit_of(command), p);
         }
     }
+    merged->now.sections =
+        join_sections(merged->now.sections, ((const config_t *)add)->now.sections, p);
     judge_htaccess(merged);
     return merged;
 }
@@ -454,8 +505,14 @@ const apr_array_header_t *tus_config_hooks(void)
     return hooks;
 }
 
+const apr_array_header_t *tus_config_sections(void)
+{
+    return sections;
+}
+
 void tus_config_reset(apr_pool_t *pconf)
 {
+    sections = apr_array_make(pconf, 4, sizeof(tus_section_t *));
     hooks = apr_array_make(pconf, 4, sizeof(tus_said_hook_t));
     stores = apr_array_make(pconf, 4, sizeof(tus_store_spec_t));
     state_dir = TUS_STATE_DIR_DEFAULT;

@@ -28,6 +28,9 @@ typedef struct tus_upload_t tus_upload_t;
 typedef struct tus_events_t {
     /** Before anything is made; may change the record's id, pairs and storage_path. */
     const tus_error_t *(*pre_create)(void *baton, tus_upload_t *upload);
+    /** The id or storage_path that pre_create chose is taken, or none that can be made.
+     *  @return NULL, or the error that the request ends with */
+    const tus_error_t *(*not_made)(void *baton, tus_upload_t *upload);
     /** All is made but the record: what is to be told of it is written down now, if anything is. */
     const tus_error_t *(*will_create)(void *baton, tus_upload_t *upload);
     void (*post_create)(void *baton, tus_upload_t *upload);
@@ -62,8 +65,8 @@ typedef struct tus_core_t {
     apr_time_t (*now)(void);
     const tus_cancel_t *cancel; /**< or NULL */
     int limits_unknown;         /**< a sweep's: what an endpoint allows is not known */
-    /** NULL, or who joins finals instead of the caller, who has no time for it. */
-    void (*join_later)(void *later, const char *id);
+    /** NULL, or who finishes uploads instead of the caller, who has no time for it: tus_late.c. */
+    void (*finish_later)(void *later, const struct tus_core_t *core, const tus_record_t *record);
     void *later;
     const tus_events_t *events;
     void *baton; /**< of the events */
@@ -293,10 +296,13 @@ const tus_error_t *tus_join_create(tus_upload_t **upload, const tus_core_t *core
                                    const tus_creation_t *creation, int may_wait, apr_pool_t *p);
 
 /**
- * Joins a final whose parts are all finished by now; else, or while another
- * request does so, it is left as it is. Interrupts nobody.
+ * Joins a final whose parts are all finished by now, or leaves that for later;
+ * else, or while another request does so, it is left as it is. Interrupts nobody.
  */
 const tus_error_t *tus_join_try(const tus_core_t *core, const char *id, apr_pool_t *p);
+
+/** The same, but nothing is left for later. */
+const tus_error_t *tus_join_now(const tus_core_t *core, const char *id, apr_pool_t *p);
 
 /**
  * After a part was finished and released: joins the finals that waited for it.
@@ -309,6 +315,22 @@ apr_time_t tus_join_expires(const tus_upload_t *final);
 
 /** The length of a final: the sum of its parts' lengths, or TUS_SIZE_UNKNOWN. */
 apr_off_t tus_join_length(const tus_core_t *core, const tus_record_t *record, apr_pool_t *p);
+
+/* ---- tus_late.c: what a sweep finishes after all else ----------------------- */
+
+/**
+ * Leaves an upload that has all it needs to be finished later; it is noted, so that it is found
+ * again whoever dies before that.
+ * @return nonzero if somebody does so later; else the caller has to
+ */
+int tus_late_leave(const tus_core_t *core, const tus_record_t *record);
+
+/**
+ * Finishes what was left: an upload that has all its bytes, or a final whose parts are finished.
+ * What is not like that any more, or is held by a request, stays as it is. Interrupts nobody.
+ * @return NULL, or why it could not be finished
+ */
+const tus_error_t *tus_late_finish(const tus_core_t *core, const char *id, apr_pool_t *p);
 
 /* ---- tus_expire.c ---------------------------------------------------------- */
 

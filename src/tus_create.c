@@ -67,6 +67,28 @@ static apr_status_t make_data(tus_upload_t *upload, int named)
     return rv;
 }
 
+/* That there is something else already, or on the way: who chose the name is at fault. */
+static int is_of_name(apr_status_t rv)
+{
+    return APR_STATUS_IS_EEXIST(rv) || APR_STATUS_IS_EBUSY(rv) || APR_STATUS_IS_ENOTDIR(rv)
+           || APR_STATUS_IS_ENAMETOOLONG(rv) || rv == TUS_EREFUSED;
+}
+
+static const tus_error_t *not_made(tus_upload_t *upload, int named, apr_status_t rv)
+{
+    const tus_core_t *core = upload->core;
+    int chosen = named || upload->record->storage_path;
+    const tus_error_t *error =
+        chosen && is_of_name(rv) ? core->events->not_made(core->baton, upload) : NULL;
+
+    if (error) {
+        return error;
+    }
+    return tus_error_system(upload->pool, rv, "cannot make an upload%s%s",
+                            named ? " with the id that a hook chose: " : "",
+                            named ? upload->record->id : "");
+}
+
 static const tus_error_t *make(tus_upload_t *upload)
 {
     int named = upload->record->id != NULL;
@@ -88,9 +110,7 @@ static const tus_error_t *make(tus_upload_t *upload)
     if (lock_failed && APR_STATUS_IS_ENOSPC(rv)) {
         return tus_error(upload->pool, TUS_ERR_TOO_BUSY, NULL);
     }
-    return tus_error_system(upload->pool, rv, "cannot make an upload%s%s",
-                            named ? " with the id that a hook chose: " : "",
-                            named ? upload->record->id : "");
+    return not_made(upload, named, rv);
 }
 
 /* Before there is a record: a final that exists must be found by the last of its parts. */

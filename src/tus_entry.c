@@ -67,7 +67,9 @@ static int read_entry(tus_entry_t *entry, const json_t *root, apr_pool_t *p)
 
 apr_status_t tus_entry_parse(tus_entry_t *entry, const char *json, apr_size_t len, apr_pool_t *p)
 {
-    json_t *root = len <= ENTRY_MAX ? json_loadb(json, len, JSON_REJECT_DUPLICATES, NULL) : NULL;
+    json_t *root = len <= ENTRY_MAX && tus_json_is_shallow(json, len)
+                       ? json_loadb(json, len, JSON_REJECT_DUPLICATES, NULL)
+                       : NULL;
     int readable = read_entry(entry, root, p);
 
     json_decref(root);

@@ -144,8 +144,14 @@ static const tus_error_t *pre_create(void *baton, tus_upload_t *upload)
     if (!error) {
         error = tus_hook_ask(TUS_HOOK_PRE_CREATE, upload, baton);
     }
-    upload->record->hooks = tus_hook_table_keys(baton, upload->pool);
-    return error;
+    return error ? error : tus_hook_ask_prepare(upload, baton);
+}
+
+/* What another module chose is the business of tus_create.c. */
+static const tus_error_t *not_made(void *baton, tus_upload_t *upload)
+{
+    (void)upload;
+    return tus_hook_misnamed(baton);
 }
 
 /* ---- the log -------------------------------------------------------------- */
@@ -174,7 +180,9 @@ static void story(request_rec *r, int level, const char *format, ...)
 
 static const tus_error_t *will_create(void *baton, tus_upload_t *upload)
 {
-    return tus_hook_tell(TUS_HOOK_POST_CREATE, upload, baton);
+    const tus_error_t *error = tus_hook_record_note(upload, baton);
+
+    return error ? error : tus_hook_tell(TUS_HOOK_POST_CREATE, upload, baton);
 }
 
 static void post_create(void *baton, tus_upload_t *upload)
@@ -198,7 +206,7 @@ static const tus_error_t *pre_finish(void *baton, tus_upload_t *upload)
         return error;
     }
     return baton ? tus_hook_ask(TUS_HOOK_PRE_FINISH, upload, baton)
-                 : tus_hook_leave(TUS_HOOK_PRE_FINISH, upload);
+                 : tus_hook_ask_late(TUS_HOOK_PRE_FINISH, upload);
 }
 
 static const tus_error_t *will_finish(void *baton, tus_upload_t *upload)
@@ -228,13 +236,14 @@ static const tus_error_t *will_terminate(void *baton, tus_upload_t *upload)
 {
     const tus_error_t *error = tus_hook_tell(TUS_HOOK_POST_TERMINATE, upload, baton);
 
-    if (!error) {
-        tus_hook_told(TUS_HOOK_POST_CREATE, upload, baton);
+    if (error) {
+        return error;
     }
-    if (!error && upload->record->finished) {
+    tus_hook_told(TUS_HOOK_POST_CREATE, upload, baton);
+    if (upload->record->finished) {
         tus_hook_told(TUS_HOOK_POST_FINISH, upload, baton);
     }
-    return error;
+    return tus_hook_keep(upload);
 }
 
 static void post_terminate(void *baton, tus_upload_t *upload)
@@ -269,6 +278,7 @@ static void lost(void *baton, const char *id)
 }
 
 const tus_events_t tus_events = { .pre_create = pre_create,
+                                  .not_made = not_made,
                                   .will_create = will_create,
                                   .post_create = post_create,
                                   .pre_finish = pre_finish,

@@ -224,7 +224,7 @@ static void sweep_held(sweep_t *sweep, tus_upload_t *upload)
         forget(sweep, upload);
     }
     else if (tus_commit_has_all(upload)) {
-        if (tus_commit_finish(upload)) {
+        if (tus_late_leave(sweep->core, record) || tus_commit_finish(upload)) {
             look_again(sweep, sweep->now + BUSY_INTERVAL);
         }
     }

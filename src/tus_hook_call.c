@@ -31,15 +31,23 @@ static apr_status_t fail(tus_called_t *called, apr_status_t rv, const char *why)
     return rv;
 }
 
+/* Else an .htaccess would get what the server's own endpoints take for the server's word. */
+static const char *secret_of(const tus_hook_t *hook)
+{
+    const tus_secret_t *secret = &hook->settings->hook_secret;
+
+    return hook->spec->htaccess ? secret->htaccess : secret->server;
+}
+
 static apr_status_t sign(apr_table_t *headers, const tus_hook_t *hook,
                          const tus_hook_event_t *event, apr_pool_t *p)
 {
-    const char *secret = hook->settings->hook_secret, *signature;
+    const char *secret = secret_of(hook), *signature;
     apr_time_t now = apr_time_now();
     apr_status_t rv;
 
     apr_table_setn(headers, TUS_SIGN_ID, event->event_id);
-    if (!secret) {
+    if (!secret || !*secret) {
         return APR_SUCCESS;
     }
     rv = tus_sign(&signature, secret, event->event_id, now, event->body, event->len, p);

@@ -60,7 +60,7 @@ static const apr_table_t *forwarded(const apr_array_header_t *names, const reque
 
         if (value && tus_header_is_field(name, value)) {
             headers = headers ? headers : apr_table_make(p, names->nelts);
-            apr_table_setn(headers, name, value);
+            apr_table_set(headers, name, value); /* a call may outlive the request */
         }
     }
     return headers;

@@ -35,6 +35,8 @@
 
 #define ENVIRONMENT "TUS_HOOK"
 
+#define HOST_CHARACTERS TUS_ALNUM "-._:" /* the colons of an IPv6 address */
+
 /* Kept across restarts: a call may come in after the generation that made it. */
 typedef struct retained_t {
     char token[TOKEN_DIGITS + 1];
@@ -280,10 +282,16 @@ static apr_status_t aim_later(const tus_call_t *call, const char **name, spot_t 
     return spot_of_server(spot, s, scheme, p);
 }
 
+/* With HttpProtocolOptions Unsafe a Host may be anything. */
+static int is_host(const char *name)
+{
+    return name && *name && !name[strspn(name, HOST_CHARACTERS)];
+}
+
 /* By the name that led the client here, so that the same virtual host answers. */
 static apr_status_t aim_now(const char **name, spot_t *spot, const request_rec *r, apr_pool_t *p)
 {
-    *name = r->hostname ? r->hostname : r->server->server_hostname;
+    *name = is_host(r->hostname) ? r->hostname : r->server->server_hostname;
     if (!*name) {
         *name = "localhost";
     }

@@ -46,14 +46,41 @@ static apr_status_t read_text(const char **text, const char *path, apr_pool_t *p
     return strlen(buffer) == (apr_size_t)len ? APR_SUCCESS : TUS_EDAMAGED;
 }
 
+static const char *names_of(unsigned events, apr_pool_t *p)
+{
+    const char *names = "";
+
+    for (int type = 0; type < TUS_HOOK_COUNT; type++) {
+        if (events & TUS_HOOK_BIT(type)) {
+            names = apr_pstrcat(p, names, *names ? " " : "", tus_hook_name((tus_hook_e)type), NULL);
+        }
+    }
+    return names;
+}
+
+static int read_names(unsigned *events, char *names)
+{
+    char *state;
+
+    for (char *name = apr_strtok(names, " ", &state); name; name = apr_strtok(NULL, " ", &state)) {
+        tus_hook_e type = tus_hook_named(name);
+
+        if (type == TUS_HOOK_COUNT) {
+            return 0;
+        }
+        *events |= TUS_HOOK_BIT(type);
+    }
+    return *events != 0;
+}
+
 static const char *format(const tus_hook_note_t *note, apr_pool_t *p)
 {
     return apr_psprintf(p,
-                        FORMAT "\nserver %s\ndir %s\nurl %s\ntimeout %" APR_TIME_T_FMT
-                               "\nbackoff %" APR_TIME_T_FMT "\n%s%s%s",
-                        note->server, note->dir, note->url, note->timeout, note->backoff,
-                        note->secret ? "secret " : "", note->secret ? note->secret : "",
-                        note->secret ? "\n" : "");
+                        FORMAT "\nserver %s\ndir %s\nurl %s\nevents %s"
+                               "\ntimeout %" APR_TIME_T_FMT "\nbackoff %" APR_TIME_T_FMT "\n%s%s%s",
+                        note->server, note->dir, note->url, names_of(note->events, p),
+                        note->timeout, note->backoff, note->secret ? "secret " : "",
+                        note->secret ? note->secret : "", note->secret ? "\n" : "");
 }
 
 static int has_newline(const tus_hook_note_t *note)
@@ -91,7 +118,7 @@ static int read_time(apr_interval_time_t *time, const char *value)
 }
 
 /* Nonzero if it is a line of a note. */
-static int read_line(tus_hook_note_t *note, const char *name, const char *value)
+static int read_line(tus_hook_note_t *note, const char *name, char *value)
 {
     if (strcmp(name, "server") == 0) {
         note->server = value;
@@ -104,6 +131,9 @@ static int read_line(tus_hook_note_t *note, const char *name, const char *value)
     }
     else if (strcmp(name, "secret") == 0) {
         note->secret = value;
+    }
+    else if (strcmp(name, "events") == 0) {
+        return read_names(&note->events, value);
     }
     else if (strcmp(name, "timeout") == 0) {
         return read_time(&note->timeout, value);
@@ -133,8 +163,9 @@ static apr_status_t parse(tus_hook_note_t *note, const char *text, apr_pool_t *p
             return TUS_EDAMAGED;
         }
     }
-    return note->server && note->dir && note->url && note->timeout && note->backoff ? APR_SUCCESS
-                                                                                    : TUS_EDAMAGED;
+    return note->server && note->dir && note->url && note->events && note->timeout && note->backoff
+               ? APR_SUCCESS
+               : TUS_EDAMAGED;
 }
 
 apr_status_t tus_hook_note_read(tus_hook_note_t *note, const char *state_dir, const char *key,

@@ -2,46 +2,85 @@
 
 /*
  * post-receive: told while bytes flow, and advisory. The receiver waits for
- * nobody: threads of this process make the calls, one at a time for a request,
- * and what they cannot keep up with is not told. An answer may stop the upload.
+ * nobody: threads of this process make the calls, one at a time for a request and
+ * a hook, and what they cannot keep up with is not told. An answer may stop the
+ * upload.
+ *
+ * An endpoint that never answers holds a thread until its TusHookTimeout. So the
+ * hooks that were said in one place have only a few threads at once, and those of
+ * all .htaccess files together leave some to the server's own: nobody can keep
+ * the others from being told.
  */
 #include "tus_httpd.h"
 
 #include <apr_atomic.h>
 #include <apr_strings.h>
 #include <apr_thread_mutex.h>
-#include <apr_thread_pool.h>
+#include <apr_thread_proc.h>
 
 #include <http_main.h>
 
 #include <string.h>
 
-#define THREADS 4
+/* At once; each ends when it has nothing to do. */
+#define THREADS 32
 
-/* Calls that wait for a thread; more are not told. */
-#define QUEUE_MAX 256
+/* Of them, for the hooks that were said in one place. */
+#define SCOPE_THREADS 4
+
+/* Of them, for the hooks of all .htaccess files. */
+#define HTACCESS_THREADS (THREADS / 2)
+
+/* Calls that wait for a thread of their place; more are not told. */
+#define WAITING_MAX 64
+
+/* A hook that a request tells. */
+typedef struct told_t {
+    const char *reference;
+    int is_htaccess;
+    apr_off_t offset;        /* that it was last told; only the request looks at it */
+    apr_uint32_t is_running; /* a call */
+} told_t;
 
 /* What a request and its calls share; it goes with the last of them. */
 struct tus_progress_t {
     apr_pool_t *pool; /* of its own: a call may outlive the request */
     apr_uint32_t users;
-    apr_uint32_t is_running; /* a call */
     apr_uint32_t is_stopped; /* reply is there */
     const tus_reply_t *reply;
     tus_identity_t store;
     const char *id;
-    apr_array_header_t *keys; /* of the hooks: char * */
+    told_t *hooks;
+    int count;
 };
 
 typedef struct call_t {
+    struct call_t *next; /* that waits */
     tus_progress_t *progress;
+    told_t *told;
     apr_pool_t *pool;
     tus_hook_event_t event;
 } call_t;
 
-static apr_pool_t *pool;
-static apr_thread_mutex_t *mutex; /* guards threads */
-static apr_thread_pool_t *threads;
+/* A place where hooks were said. */
+typedef struct scope_t {
+    char key[TUS_HOOK_SCOPE_DIGITS + 1];
+    int is_htaccess;
+    int threads; /* without any, this is nobody's, and none waits */
+    int waiting;
+    call_t *first;
+    call_t **end;
+} scope_t;
+
+typedef struct worker_t {
+    apr_pool_t *pool;
+    apr_thread_t *thread; /* to be joined */
+    scope_t *scope;       /* NULL: it has ended */
+} worker_t;
+
+static apr_thread_mutex_t *mutex; /* guards scopes and workers, and who makes a reply */
+static scope_t scopes[THREADS];
+static worker_t workers[THREADS];
 static apr_uint32_t is_ending;
 
 static int is_cancelled(void *baton)
@@ -65,8 +104,12 @@ static void stop_upload(tus_progress_t *progress, const tus_verdict_t *verdict)
 {
     tus_locks_t *locks = tus_shared_locks();
 
-    progress->reply = tus_hook_reply(verdict, progress->pool);
-    apr_atomic_set32(&progress->is_stopped, 1);
+    apr_thread_mutex_lock(mutex);
+    if (!apr_atomic_read32(&progress->is_stopped)) { /* by another hook */
+        progress->reply = tus_hook_reply(verdict, progress->pool);
+        apr_atomic_set32(&progress->is_stopped, 1);
+    }
+    apr_thread_mutex_unlock(mutex);
     locks->provider->stop(locks, &progress->store, progress->id);
 }
 
@@ -80,9 +123,10 @@ static void log_failed(const tus_hook_t *hook, const tus_progress_t *progress,
                  why ? ": " : "", why ? why : "");
 }
 
-static void tell(const call_t *call, const char *key)
+static void tell(const call_t *call)
 {
-    const tus_hook_t *hook = tus_hook_table_find(key, TUS_HOOK_POST_RECEIVE, call->pool);
+    const tus_hook_t *hook =
+        tus_hook_table_find(call->told->reference, TUS_HOOK_POST_RECEIVE, call->pool);
     const char *wrong;
     tus_called_t called;
     tus_verdict_t *verdict;
@@ -107,19 +151,157 @@ static void tell(const call_t *call, const char *key)
     }
 }
 
-static void *APR_THREAD_FUNC work(apr_thread_t *thread, void *data)
+static void end_call(call_t *call)
 {
-    call_t *call = data;
     tus_progress_t *progress = call->progress;
 
-    (void)thread;
-    for (int i = 0; i < progress->keys->nelts && !apr_atomic_read32(&is_ending); i++) {
-        tell(call, APR_ARRAY_IDX(progress->keys, i, const char *));
-    }
+    apr_atomic_set32(&call->told->is_running, 0);
     apr_pool_destroy(call->pool);
-    apr_atomic_set32(&progress->is_running, 0);
     let_go(progress);
+}
+
+/* ---- who makes it; the mutex is held where nothing else is said --------------------- */
+
+static void put(scope_t *scope, call_t *call)
+{
+    *scope->end = call;
+    scope->end = &call->next;
+    scope->waiting++;
+}
+
+static call_t *take(scope_t *scope)
+{
+    call_t *call = scope->first;
+
+    if (call) {
+        scope->first = call->next;
+        scope->end = scope->first ? scope->end : &scope->first;
+        scope->waiting--;
+    }
+    return call;
+}
+
+/* The next call; without any the worker ends. Locks. */
+static call_t *next_call(worker_t *worker)
+{
+    call_t *call;
+
+    apr_thread_mutex_lock(mutex);
+    call = take(worker->scope);
+    if (!call) {
+        worker->scope->threads--;
+        worker->scope = NULL;
+    }
+    apr_thread_mutex_unlock(mutex);
+    return call;
+}
+
+/* Without the mutex. */
+static void *APR_THREAD_FUNC work(apr_thread_t *thread, void *data)
+{
+    call_t *call;
+
+    (void)thread;
+    while ((call = next_call(data))) {
+        if (!apr_atomic_read32(&is_ending)) {
+            tell(call);
+        }
+        end_call(call);
+    }
     return NULL;
+}
+
+static int is_of(const scope_t *scope, const told_t *told)
+{
+    return scope->is_htaccess == told->is_htaccess
+           && strncmp(scope->key, told->reference, TUS_HOOK_SCOPE_DIGITS) == 0;
+}
+
+/* @return NULL if all are other places' */
+static scope_t *scope_of(const told_t *told)
+{
+    scope_t *unused = NULL;
+
+    for (int i = 0; i < THREADS; i++) {
+        if (!scopes[i].threads) {
+            unused = &scopes[i];
+        }
+        else if (is_of(&scopes[i], told)) {
+            return &scopes[i];
+        }
+    }
+    if (unused) {
+        memset(unused, 0, sizeof(*unused));
+        apr_cpystrn(unused->key, told->reference, sizeof(unused->key));
+        unused->is_htaccess = told->is_htaccess;
+        unused->end = &unused->first;
+    }
+    return unused;
+}
+
+static int may_have_thread(const scope_t *scope)
+{
+    int all = 0, htaccess = 0;
+
+    for (int i = 0; i < THREADS; i++) {
+        all += scopes[i].threads;
+        htaccess += scopes[i].is_htaccess ? scopes[i].threads : 0;
+    }
+    return scope->threads < SCOPE_THREADS && all < THREADS
+           && (!scope->is_htaccess || htaccess < HTACCESS_THREADS);
+}
+
+/* There is a worker for it. The one that was there before has nothing left to do but to return. */
+static void begin_thread(scope_t *scope)
+{
+    worker_t *worker = workers;
+    apr_status_t ignored;
+
+    while (worker->scope) {
+        worker++;
+    }
+    if (worker->thread) {
+        apr_thread_join(&ignored, worker->thread);
+        apr_pool_destroy(worker->pool);
+    }
+    apr_pool_create(&worker->pool, NULL); /* that of the child is not for other threads */
+    worker->scope = scope;
+    if (apr_thread_create(&worker->thread, NULL, work, worker, worker->pool) == APR_SUCCESS) {
+        scope->threads++;
+        return;
+    }
+    apr_pool_destroy(worker->pool);
+    worker->thread = NULL;
+    worker->scope = NULL;
+}
+
+/* @return 0 if it will not be made */
+static int put_in_place(call_t *call)
+{
+    scope_t *scope = scope_of(call->told);
+
+    if (!scope || apr_atomic_read32(&is_ending)) {
+        return 0;
+    }
+    if (may_have_thread(scope)) {
+        begin_thread(scope);
+    }
+    if (!scope->threads || scope->waiting >= WAITING_MAX) {
+        return 0;
+    }
+    put(scope, call);
+    return 1;
+}
+
+/* Locks. */
+static int push(call_t *call)
+{
+    int is_pushed;
+
+    apr_thread_mutex_lock(mutex);
+    is_pushed = put_in_place(call);
+    apr_thread_mutex_unlock(mutex);
+    return is_pushed;
 }
 
 /* ---- a request ------------------------------------------------------------------- */
@@ -137,7 +319,7 @@ tus_progress_t *tus_hook_progress_begin(request_rec *r, const tus_upload_t *uplo
     tus_progress_t *progress;
     apr_pool_t *p;
 
-    if (!hooks) {
+    if (!hooks || !mutex) {
         return NULL;
     }
     apr_pool_create(&p, NULL);
@@ -146,53 +328,66 @@ tus_progress_t *tus_hook_progress_begin(request_rec *r, const tus_upload_t *uplo
     progress->users = 1;
     progress->store = upload->core->store->identity;
     progress->id = apr_pstrdup(p, upload->record->id);
-    progress->keys = apr_array_make(p, hooks->nelts, sizeof(const char *));
+    progress->hooks = apr_pcalloc(p, (apr_size_t)hooks->nelts * sizeof(told_t));
     for (int i = 0; i < hooks->nelts; i++) {
         const tus_hook_t *hook = &APR_ARRAY_IDX(hooks, i, tus_hook_t);
 
         if (hook->spec->htaccess && tus_hook_table_note(hook, r->pool) != APR_SUCCESS) {
             continue; /* advisory */
         }
-        APR_ARRAY_PUSH(progress->keys, const char *) = apr_pstrdup(p, hook->spec->key);
+        progress->hooks[progress->count++] = (told_t){
+            .reference = apr_pstrdup(p, hook->reference),
+            .is_htaccess = hook->spec->htaccess != NULL,
+            .offset = upload->offset,
+        };
     }
     apr_pool_cleanup_register(r->pool, progress, end_request, apr_pool_cleanup_null);
     return progress;
 }
 
-static apr_thread_pool_t *get_threads(void)
+/* @return 0 if it will not be made */
+static int begin_call(tus_progress_t *progress, told_t *told, const tus_upload_t *upload,
+                      request_rec *r)
 {
-    apr_thread_mutex_lock(mutex);
-    if (!threads && apr_thread_pool_create(&threads, 0, THREADS, pool) != APR_SUCCESS) {
-        threads = NULL;
-    }
-    apr_thread_mutex_unlock(mutex);
-    return threads;
-}
-
-void tus_hook_progress_tell(tus_progress_t *progress, const tus_upload_t *upload, request_rec *r)
-{
-    apr_thread_pool_t *to = get_threads();
     tus_upload_t copy = *upload;
-    apr_pool_t *p;
     call_t *call;
+    apr_pool_t *p;
 
-    if (!to || apr_thread_pool_tasks_count(to) >= QUEUE_MAX
-        || apr_atomic_cas32(&progress->is_running, 1, 0)) {
-        return;
-    }
     apr_pool_create(&p, NULL);
     call = apr_pcalloc(p, sizeof(*call));
     call->progress = progress;
+    call->told = told;
     call->pool = p;
     copy.pool = p;
     apr_atomic_inc32(&progress->users);
     if (tus_hook_event_make(&call->event, TUS_HOOK_POST_RECEIVE, &copy, r,
                             tus_config_of(r)->hook_forward, 0)
-        || apr_thread_pool_push(to, work, call, APR_THREAD_TASK_PRIORITY_NORMAL, NULL)
-               != APR_SUCCESS) {
-        apr_pool_destroy(p);
-        apr_atomic_set32(&progress->is_running, 0);
-        let_go(progress);
+        || !push(call)) {
+        end_call(call);
+        return 0;
+    }
+    return 1;
+}
+
+int tus_hook_progress_is_news(const tus_progress_t *progress, const tus_upload_t *upload)
+{
+    for (int i = 0; progress && i < progress->count; i++) {
+        if (progress->hooks[i].offset != upload->offset) {
+            return 1;
+        }
+    }
+    return 0;
+}
+
+void tus_hook_progress_tell(tus_progress_t *progress, const tus_upload_t *upload, request_rec *r)
+{
+    for (int i = 0; i < progress->count; i++) {
+        told_t *told = &progress->hooks[i];
+
+        if (told->offset != upload->offset && !apr_atomic_cas32(&told->is_running, 1, 0)
+            && begin_call(progress, told, upload, r)) {
+            told->offset = upload->offset;
+        }
     }
 }
 
@@ -206,20 +401,28 @@ const tus_error_t *tus_hook_progress_stopped(const tus_progress_t *progress, apr
 
 /* ---- a process --------------------------------------------------------------------- */
 
+/* No thread begins any more; those that run end soon. */
 static apr_status_t end_process(void *unused)
 {
+    apr_status_t ignored;
+
     (void)unused;
+    apr_thread_mutex_lock(mutex);
     apr_atomic_set32(&is_ending, 1);
-    if (threads) {
-        apr_thread_pool_destroy(threads);
+    apr_thread_mutex_unlock(mutex);
+    for (int i = 0; i < THREADS; i++) {
+        if (workers[i].thread) {
+            apr_thread_join(&ignored, workers[i].thread);
+        }
     }
     return APR_SUCCESS;
 }
 
 void tus_hook_progress_init(apr_pool_t *pchild)
 {
-    apr_pool_create(&pool, pchild);
-    if (apr_thread_mutex_create(&mutex, APR_THREAD_MUTEX_DEFAULT, pool) == APR_SUCCESS) {
-        apr_pool_pre_cleanup_register(pchild, NULL, end_process);
+    if (apr_thread_mutex_create(&mutex, APR_THREAD_MUTEX_DEFAULT, pchild) != APR_SUCCESS) {
+        mutex = NULL;
+        return;
     }
+    apr_pool_pre_cleanup_register(pchild, NULL, end_process);
 }

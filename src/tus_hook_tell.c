@@ -23,7 +23,7 @@ static tus_spooled_t spooled_of(const tus_upload_t *upload, const tus_hook_t *ho
     return (tus_spooled_t){ .id = upload->record->id,
                             .created = upload->record->created,
                             .type = event->type,
-                            .hook = hook->spec->key,
+                            .hook = hook->reference,
                             .event_id = event->event_id,
                             .at = upload->core->now(),
                             .headers = event->headers,
@@ -47,22 +47,8 @@ static apr_status_t spool(const tus_upload_t *upload, const tus_hook_t *hook,
 static const apr_array_header_t *hooks_of(const tus_upload_t *upload, const request_rec *r,
                                           tus_hook_e type)
 {
-    const apr_array_header_t *keys = upload->record->hooks;
-    apr_array_header_t *hooks;
-
-    if (r) {
-        return tus_hook_table_of(r, type, upload->pool);
-    }
-    hooks = apr_array_make(upload->pool, keys ? keys->nelts : 1, sizeof(tus_hook_t));
-    for (int i = 0; keys && i < keys->nelts; i++) {
-        const tus_hook_t *hook =
-            tus_hook_table_find(APR_ARRAY_IDX(keys, i, const char *), type, upload->pool);
-
-        if (hook) {
-            APR_ARRAY_PUSH(hooks, tus_hook_t) = *hook;
-        }
-    }
-    return hooks;
+    return r ? tus_hook_table_of(r, type, upload->pool)
+             : tus_hook_record_find(upload->core, upload->record, type, upload->pool);
 }
 
 const tus_error_t *tus_hook_tell(tus_hook_e type, const tus_upload_t *upload, const request_rec *r)
@@ -88,6 +74,21 @@ const tus_error_t *tus_hook_tell(tus_hook_e type, const tus_upload_t *upload, co
     return error;
 }
 
+const tus_error_t *tus_hook_keep(const tus_upload_t *upload)
+{
+    const tus_core_t *core = upload->core;
+    const tus_record_t *record = upload->record;
+    apr_status_t rv = APR_SUCCESS;
+
+    if (is_durable(core, record->finished ? TUS_HOOK_POST_FINISH : TUS_HOOK_POST_CREATE)) {
+        rv = tus_spool_sync(core->state_dir, record->id);
+    }
+    return rv == APR_SUCCESS
+               ? NULL
+               : tus_error_system(upload->pool, rv,
+                                  "cannot sync the spool of upload %s in TusStateDir", record->id);
+}
+
 /* One that stays pending is judged later, by its record. */
 void tus_hook_told(tus_hook_e type, const tus_upload_t *upload, const request_rec *r)
 {
@@ -100,7 +101,8 @@ void tus_hook_told(tus_hook_e type, const tus_upload_t *upload, const request_re
 
         tus_spool_confirm(upload->core->state_dir, &spooled, upload->pool);
     }
-    if (hooks && hooks->nelts) {
-        tus_metrics_ring();
+    if (hooks && hooks->nelts && tus_shared_bell()) {
+        tus_bell_ring(tus_shared_bell(), upload->core->state_dir,
+                      tus_spool_shard(upload->record->id));
     }
 }

@@ -8,6 +8,9 @@
 
 #include "tus_core.h"
 
+#include <apr_hash.h>
+#include <apr_thread_mutex.h>
+
 #include <httpd.h>
 #include <http_config.h>
 #include <http_log.h>
@@ -101,6 +104,13 @@ typedef struct tus_retry_t {
         backoff; /**< before the first retry; each further one waits twice as long */
 } tus_retry_t;
 
+/** TusHookSecret: each signs the hooks of those who said it, and no others'. "" is none, NULL
+ *  says nothing. */
+typedef struct tus_secret_t {
+    const char *server;
+    const char *htaccess;
+} tus_secret_t;
+
 /** TusAllowHook: where an .htaccess's hooks may go. */
 typedef struct tus_allow_hook_t {
     int local;                          /**< paths of this virtual host */
@@ -145,8 +155,9 @@ typedef struct tus_settings_t {
     apr_interval_time_t hook_max_age;       /**< events older than this are given up */
     const apr_array_header_t *hook_forward; /**< of const char *; NULL for none */
     int hook_verify;
-    const char *hook_secret; /**< or NULL */
+    tus_secret_t hook_secret;
     tus_allow_hook_t allow_hook;
+    const apr_array_header_t *sections; /**< of const char *: keys of tus_section_t; or NULL */
 } tus_settings_t;
 
 /** TusProtocols. */
@@ -158,6 +169,17 @@ typedef struct tus_said_hook_t {
     server_rec *server;
     void *section; /**< as tus_config_merge() has it */
 } tus_said_hook_t;
+
+/**
+ * A section of the server's own configuration that says how hooks are called. A virtual host is
+ * one, too; the main server is not: what it says holds everywhere.
+ */
+typedef struct tus_section_t {
+    const char *text; /**< as tus_parse_section() has it */
+    server_rec *server;
+    void *config;                    /**< as tus_config_merge() has it */
+    char key[TUS_HOOK_SECTION_SIZE]; /**< set by tus_hook_table_init() */
+} tus_section_t;
 
 extern const command_rec tus_config_commands[];
 
@@ -188,6 +210,9 @@ const apr_array_header_t *tus_config_stores(void);
 
 /** Every TusHook of the server's own configuration: an array of tus_said_hook_t. */
 const apr_array_header_t *tus_config_hooks(void);
+
+/** Every section that says how hooks are called: an array of tus_section_t *. */
+const apr_array_header_t *tus_config_sections(void);
 
 /** What holds in a section, as tus_config_create() and tus_config_merge() make them. */
 const tus_settings_t *tus_config_settings(const void *section);
@@ -270,6 +295,7 @@ typedef void (*tus_join_fn)(void *to, const void *add, apr_pool_t *p);
 void tus_parse_join_choice(void *to, const void *add, apr_pool_t *p);
 void tus_parse_join_list(void *to, const void *add, apr_pool_t *p);
 void tus_parse_join_hooks(void *to, const void *add, apr_pool_t *p);
+void tus_parse_join_secret(void *to, const void *add, apr_pool_t *p);
 
 /* ---- tus_parse_store.c: scopes and paths ---------------------------------- */
 
@@ -283,6 +309,12 @@ const char *tus_parse_absolute(cmd_parms *cmd, const char *arg, const char **pat
 /** The path of the section that a directive stands in, or the directory of the .htaccess; NULL for
  *  none. */
 const char *tus_parse_scope(const cmd_parms *cmd);
+
+/**
+ * The sections of the server's own files that a directive stands in, the outermost first, as they
+ * are written; "" for none, and for the virtual host.
+ */
+const char *tus_parse_section(const cmd_parms *cmd);
 
 /** Nonzero while an .htaccess is read. */
 int tus_parse_is_htaccess(const cmd_parms *cmd);
@@ -337,6 +369,9 @@ tus_locks_t *tus_shared_locks(void);
 /** The mutex of the metadata index. */
 apr_global_mutex_t *tus_shared_meta_mutex(void);
 
+/** The courier's bell (tus_bell.c); NULL where there is no memory for it. */
+void *tus_shared_bell(void);
+
 /** The state directory; NULL with the reason in why where it cannot be used. */
 tus_state_t *tus_shared_state(const char **why);
 
@@ -378,11 +413,12 @@ void tus_endpoint_announce(server_rec *s, apr_pool_t *p);
 /** A request that the endpoint owns; NULL from tus_mount_of() for all others. */
 typedef struct tus_request_t {
     const tus_settings_t *settings;
-    unsigned offers;   /**< TUS_EXT_* */
-    const char *base;  /**< URL or path that Location starts with, ending in "/" */
-    const char *path;  /**< path of the endpoint as this request has it, ending in "/" */
-    const char *id;    /**< the upload that the URL names, or NULL at the base itself */
-    tus_reply_t *said; /**< what hooks add to the answer */
+    unsigned offers;            /**< TUS_EXT_* */
+    const char *base;           /**< URL or path that Location starts with, ending in "/" */
+    const char *path;           /**< path of the endpoint as this request has it, ending in "/" */
+    const char *id;             /**< the upload that the URL names, or NULL at the base itself */
+    tus_reply_t *said;          /**< what hooks add to the answer */
+    apr_array_header_t *chosen; /**< of tus_hook_ask.c: what hooks want created, and where */
 } tus_request_t;
 
 /** For the post_perdir_config hook: claims the request if it is the endpoint's. */
@@ -469,7 +505,7 @@ typedef struct tus_body_t {
     apr_bucket_brigade *brigade;
     apr_time_t progress;         /**< when bytes last arrived */
     struct tus_progress_t *told; /**< hooks that are told of it, or NULL */
-    apr_time_t told_at;          /**< when they last were */
+    apr_time_t told_at;          /**< when that was last tried */
     apr_off_t received;          /**< bytes read from the client */
     int http_status;             /**< for TUS_BODY_ANSWERED: what the handler returns */
     const tus_error_t *error;    /**< for TUS_BODY_REFUSED and TUS_BODY_STOPPED */
@@ -540,10 +576,6 @@ void tus_metrics_received(apr_size_t bytes);
 void tus_metrics_hook(tus_hook_e type, apr_interval_time_t time, int is_told);
 void tus_metrics_hook_retry(tus_hook_e type);
 void tus_metrics_hook_given_up(tus_hook_e type);
-
-/** The courier's bell: rung by whoever put something into a spool, in whatever process. */
-void tus_metrics_ring(void);
-apr_uint64_t tus_metrics_rings(void);
 
 /** Handler: Prometheus text for SetHandler tus-metrics where TusStatus is On; else 404. */
 int tus_metrics_handler(request_rec *r);
@@ -629,23 +661,28 @@ typedef struct tus_hook_t {
     const tus_hook_spec_t *spec;
     server_rec *server;
     const tus_settings_t *settings;
+    const char *reference; /**< that events name it by */
 } tus_hook_t;
 
-/** post_config: gathers the TusHooks of the server's own files. */
+/** post_config: gathers the TusHooks of the server's own files, and the sections that say how they
+ *  are called. */
 void tus_hook_table_init(apr_pool_t *pconf);
 
 /** The hooks of a request's endpoint that take an event: an array of tus_hook_t, or NULL. */
 apr_array_header_t *tus_hook_table_of(const request_rec *r, tus_hook_e type, apr_pool_t *p);
 
-/** The keys of all hooks that may be told of an upload created by this request: an array of
+/** References of all hooks that may be told of an upload created by this request: an array of
  *  const char *, or NULL. */
-const apr_array_header_t *tus_hook_table_keys(const request_rec *r, apr_pool_t *p);
+const apr_array_header_t *tus_hook_table_references(const request_rec *r, apr_pool_t *p);
 
 /**
- * The hook of that key, for an event that waits; NULL if it is not configured any more, nor another
- * one in its place. Of an .htaccess it is what was noted, with what the server's own files say.
+ * The hook of that reference, for an event that waits; NULL if it is not configured any more, nor
+ * another one in its place. What holds for it is what its own section and those that the reference
+ * names say now; sections that are gone say nothing. Of an .htaccess it is what was noted, with
+ * what the server's own files say.
+ * @param reference any text
  */
-const tus_hook_t *tus_hook_table_find(const char *key, tus_hook_e type, apr_pool_t *p);
+const tus_hook_t *tus_hook_table_find(const char *reference, tus_hook_e type, apr_pool_t *p);
 
 /** Notes a hook of an .htaccess in TusStateDir, if it is not there as it is. */
 apr_status_t tus_hook_table_note(const tus_hook_t *hook, apr_pool_t *p);
@@ -663,6 +700,7 @@ typedef struct tus_hook_note_t {
     const char *server; /**< name and port of the virtual host */
     const char *dir;    /**< of the .htaccess */
     const char *url;    /**< as written */
+    unsigned events;    /**< TUS_HOOK_BIT() of each that it takes */
     apr_interval_time_t timeout;
     apr_interval_time_t backoff;
     const char *secret; /**< or NULL */
@@ -748,16 +786,51 @@ const tus_error_t *tus_hook_event_make(tus_hook_event_t *event, tus_hook_e type,
  */
 const tus_error_t *tus_hook_ask(tus_hook_e type, tus_upload_t *upload, request_rec *r);
 
-/** Where no request is there to wait: NULL if none of the upload's hooks wants to be asked. */
-const tus_error_t *tus_hook_leave(tus_hook_e type, const tus_upload_t *upload);
+/** Sees to it that hooks of an .htaccess can be asked to finish when no request is there. */
+const tus_error_t *tus_hook_ask_prepare(const tus_upload_t *upload, const request_rec *r);
+
+/**
+ * The id or place that a hook chose in pre-create cannot be had: says so in the log.
+ * @return TUS_ERR_HOOK_FAILED; NULL where no hook chose anything
+ */
+const tus_error_t *tus_hook_misnamed(const request_rec *r);
+
+/**
+ * Asks, once, the hooks that the upload's record names. No request waits: what they say to a client
+ * is heard by nobody. Those that fail rest (tus_rest.c). Of the thread that sweeps.
+ * @return NULL, or TUS_ERR_HOOK_FAILED; also once the core's cancel token says so
+ */
+const tus_error_t *tus_hook_ask_late(tus_hook_e type, tus_upload_t *upload);
+
+/** Nonzero if one of these hooks, of tus_hook_t, rests. */
+int tus_hook_is_resting(const apr_array_header_t *hooks);
 
 /** What a refusal says to the client, allocated from p. */
 const tus_reply_t *tus_hook_reply(const tus_verdict_t *verdict, apr_pool_t *p);
+
+/* ---- tus_hook_record.c: the hooks in a record, for a sweep ---------------------------- */
+
+/** Notes the hooks of a request's endpoint in the record of an upload that is about to be written
+ *  for the first time, and seals them. */
+const tus_error_t *tus_hook_record_note(tus_upload_t *upload, const request_rec *r);
+
+/** NULL, or an error if another than this server wrote the hooks there: a sweep does not know whom
+ *  to ask. */
+const tus_error_t *tus_hook_record_check(const tus_core_t *core, const tus_record_t *record,
+                                         apr_pool_t *p);
+
+/** Those that it names which such an event is for, of tus_hook_t. None without their seal. */
+const apr_array_header_t *tus_hook_record_find(const tus_core_t *core, const tus_record_t *record,
+                                               tus_hook_e type, apr_pool_t *p);
 
 /* ---- tus_hook_tell.c: post-*, which wait in the spool -------------------------------- */
 
 /** Spools an event as pending, before it happens. @param r the request, or NULL for a sweep */
 const tus_error_t *tus_hook_tell(tus_hook_e type, const tus_upload_t *upload, const request_rec *r);
+
+/** What happened to an upload so far will be told without its record, as durably as TusSync says.
+ */
+const tus_error_t *tus_hook_keep(const tus_upload_t *upload);
 
 /** It happened. */
 void tus_hook_told(tus_hook_e type, const tus_upload_t *upload, const request_rec *r);
@@ -773,26 +846,106 @@ void tus_hook_progress_init(apr_pool_t *pchild);
 /** Begins to tell of a request's progress; NULL if no hook wants to know. */
 tus_progress_t *tus_hook_progress_begin(request_rec *r, const tus_upload_t *upload);
 
-/** Tells how far it is, unless the last call still runs. Never waits. */
+/** Nonzero if not all hooks were told of the upload's offset. @param progress may be NULL */
+int tus_hook_progress_is_news(const tus_progress_t *progress, const tus_upload_t *upload);
+
+/**
+ * Tells how far it is to each hook that was not told of that offset, unless its last call still
+ * runs or there is no place for one more. Never waits.
+ */
 void tus_hook_progress_tell(tus_progress_t *progress, const tus_upload_t *upload, request_rec *r);
 
 /** NULL, or the error that a hook stopped the upload with. @param progress may be NULL */
 const tus_error_t *tus_hook_progress_stopped(const tus_progress_t *progress, apr_pool_t *p);
 
+/* ---- tus_watch.c: what is done in the background --------------------------------------- */
+
+/** Work that mod_watchdog calls for, done by one process of the server at a time. */
+typedef struct tus_watch_t {
+    const char *name; /**< of the watchdog */
+    apr_interval_time_t interval;
+    apr_status_t (*begin)(server_rec *s); /**< it is this process's turn; or NULL */
+    void (*work)(server_rec *s, apr_pool_t *p);
+    void (*hurry)(void); /**< the process ends: work() is to return soon; another thread's call,
+                            also where this process has no turn; or NULL */
+    void (*end)(void);   /**< after begin(), also where that failed; or NULL */
+} tus_watch_t;
+
+/** post_config and configtest: refuses a configuration whose hooks nobody would tell. */
+int tus_watch_check(server_rec *s);
+
+/** post_config: registers with mod_watchdog, if that is loaded. */
+int tus_watch_register(const tus_watch_t *watch, server_rec *s, apr_pool_t *pconf);
+
+/** child_init: from now on this process may be the one, until its pool goes; that waits for
+ *  work that is under way. */
+void tus_watch_init(apr_pool_t *pchild, server_rec *s);
+
+/** Nonzero when this process is about to end. */
+int tus_watch_is_leaving(void);
+
+/* ---- tus_deliver.c: what becomes of an event that waits ---------------------------------- */
+
+/** A pass through a shard. */
+typedef struct tus_deliver_t {
+    server_rec *server;
+    const tus_state_store_t *store;
+    apr_pool_t *pool;
+    const tus_cancel_t *cancel;
+    apr_interval_time_t min_age; /**< nothing younger is given up: tus_deliver_min_age() */
+    tus_healths_t *healths;
+    tus_health_waiter_t *waiter;
+    apr_thread_mutex_t *mutex;   /**< guards the two above, and these: */
+    int is_over;                 /**< others go on with the shard: nothing is begun any more */
+    tus_health_t *calling;       /**< the endpoint of the last event that was begun, or NULL */
+    apr_time_t called;           /**< when that was */
+    apr_array_header_t *entered; /**< of tus_health_t *: where it has a place */
+    /** Nonzero while another pass of the shard calls that endpoint. */
+    int (*is_taken)(const struct tus_deliver_t *pass, const tus_health_t *health);
+
+    int is_patient; /**< it may call what hangs; others leave that to one that comes after them */
+    int has_left;   /**< that was so */
+    apr_uint64_t seen; /**< names that were looked at */
+    apr_hash_t *known; /**< its own */
+    tus_core_t *core;
+} tus_deliver_t;
+
+/** All above `is_over` is set, and is_taken. */
+void tus_deliver_begin(tus_deliver_t *pass);
+void tus_deliver_end(tus_deliver_t *pass);
+
+/** It takes long: it keeps no other place than that which it calls. The mutex is held. */
+void tus_deliver_let_go(tus_deliver_t *pass);
+
+/** Who tells, with a tus_deliver_t as the baton. */
+extern const tus_spool_teller_t tus_deliver_teller;
+
+/** The least TusHookMaxAge of the configuration. */
+apr_interval_time_t tus_deliver_min_age(void);
+
 /* ---- tus_courier.c: tells what waits ---------------------------------------------------- */
 
-/** post_config: registers the watchdog callback. */
-int tus_courier_register(server_rec *s, apr_pool_t *pconf);
-
-/** child_init: from now on this process may be the one that tells, until its pool goes. */
-void tus_courier_init(apr_pool_t *pchild, server_rec *s);
+extern const tus_watch_t tus_courier;
 
 /** How many events wait in all spools, and since when the oldest does; 0 for none. */
 apr_status_t tus_courier_count(apr_uint64_t *waiting, apr_time_t *oldest, apr_pool_t *p);
 
-/* ---- tus_sweep.c: what is done in the background -------------------------- */
+/* ---- tus_rest.c: what failed is left in peace for a while ------------------- */
 
-/** Registers the watchdog callback; from post_config. */
-int tus_sweep_register(server_rec *s, apr_pool_t *pconf);
+/** A round begins, of the one thread that sweeps; all that follows is of that thread. */
+void tus_rest_round(apr_time_t now);
+
+/** Nonzero for what rested when the round began, or failed since. */
+int tus_rest_is_on(const char *name);
+
+/** It failed: it rests, for `first`, and twice as long each time, up to ten minutes. */
+void tus_rest_begin(const char *name, apr_interval_time_t first);
+
+/** It did not. */
+void tus_rest_end(const char *name);
+
+/* ---- tus_sweep.c: settles stores, and removes what has expired -------------- */
+
+extern const tus_watch_t tus_sweep;
 
 #endif /* TUS_HTTPD_H */

@@ -219,7 +219,7 @@ const tus_error_t *tus_incoming_receive(tus_incoming_t *incoming, request_rec *r
         tus_events_interrupted(r, upload, reason_of(incoming->state));
         r->connection->keepalive = AP_CONN_CLOSE; /* the rest of the body is not awaited */
     }
-    if (body.told && body.received && !incoming->is_void
+    if (body.told && !incoming->is_void
         && incoming->state != TUS_BODY_STOPPED) { /* nobody needs to hear of what goes */
         tus_hook_progress_tell(body.told, upload, r);
     }

@@ -244,8 +244,8 @@ static int is_waiting(const tus_upload_t *final)
     if (final->core->limits_unknown && final->record->size == TUS_SIZE_UNKNOWN) {
         return 0; /* nobody has held it against TusMaxSize yet */
     }
-    return final->writer && final->record->is_final && final->record->parts
-           && !tus_expire_is_over(final) && !tus_commit_is_finished(final);
+    return final->record->is_final && final->record->parts && !tus_expire_is_over(final)
+           && !tus_commit_is_finished(final);
 }
 
 /* A part that is gone is no news for whoever asks for the final: it goes on waiting. */
@@ -274,24 +274,44 @@ static const tus_error_t *try_held(tus_upload_t *final, int *again)
     return look_at_parts(&parts, final, again);
 }
 
-const tus_error_t *tus_join_try(const tus_core_t *core, const char *id, apr_pool_t *p)
+const tus_error_t *tus_join_now(const tus_core_t *core, const char *id, apr_pool_t *p)
 {
     const tus_error_t *error = NULL;
     tus_upload_t *final;
     int again = core->store->provider->concat != NULL;
 
-    if (again && core->join_later) {
-        core->join_later(core->later, id);
-        return NULL;
-    }
     while (again && !error && tus_upload_try(&final, core, id, p)) {
         again = 0;
-        if (is_waiting(final)) {
+        if (final->writer && is_waiting(final)) {
             error = try_held(final, &again);
         }
         tus_upload_release(final);
     }
     return error;
+}
+
+/* One that waits for its parts is not left: who finishes the last of them comes again. */
+static const tus_error_t *leave_if_complete(const tus_core_t *core, const char *id, apr_pool_t *p)
+{
+    const tus_error_t *error = NULL;
+    tus_upload_t *final;
+    parts_t parts;
+    int complete = 0;
+
+    if (!core->store->provider->concat || tus_upload_find(&final, core, id, p)
+        || !is_waiting(final)) {
+        return NULL;
+    }
+    error = look_at_parts(&parts, final, &complete);
+    if (complete) {
+        tus_late_leave(core, final->record);
+    }
+    return error;
+}
+
+const tus_error_t *tus_join_try(const tus_core_t *core, const char *id, apr_pool_t *p)
+{
+    return core->finish_later ? leave_if_complete(core, id, p) : tus_join_now(core, id, p);
 }
 
 const tus_error_t *tus_join_waiting(const tus_core_t *core, const char *part, apr_pool_t *p)

@@ -57,7 +57,6 @@ typedef struct counters_t {
     counter_t received;
     counter_t uploads[TUS_METRIC_COUNT];
     hook_t hooks[TUS_HOOK_COUNT];
-    counter_t rings;  /* of the courier's bell */
     counter_t parked; /* a gauge; nothing raises it yet, as no upload is parked in this version */
 } counters_t;
 
@@ -192,18 +191,6 @@ void tus_metrics_hook_given_up(tus_hook_e type)
     if (counters) {
         add(&counters->hooks[type].given_up, 1);
     }
-}
-
-void tus_metrics_ring(void)
-{
-    if (counters) {
-        add(&counters->rings, 1);
-    }
-}
-
-apr_uint64_t tus_metrics_rings(void)
-{
-    return counters ? apr_atomic_read64(&counters->rings) : 0;
 }
 
 /* ---- Prometheus's text format 0.0.4 -------------------------------------- */

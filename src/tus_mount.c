@@ -90,6 +90,7 @@ static tus_request_t *make_request(request_rec *r, const tus_settings_t *setting
     tus_request_t *request = apr_pcalloc(r->pool, sizeof(*request));
 
     request->said = apr_pcalloc(r->pool, sizeof(*request->said));
+    request->chosen = apr_array_make(r->pool, 1, sizeof(const char *));
     const char *asked = asked_path(r);
     const char *relative = relative_path(r, &settings->engine, asked);
 

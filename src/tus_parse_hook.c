@@ -12,7 +12,8 @@
 #include <string.h>
 
 #define MSEC APR_INT64_C(1000)
-#define HOUR (3600 * APR_USEC_PER_SEC)
+#define MINUTE (60 * APR_USEC_PER_SEC)
+#define HOUR (60 * MINUTE)
 #define DAY (24 * HOUR)
 
 #define RETRIES_MAX 100
@@ -125,6 +126,10 @@ void tus_parse_join_hooks(void *to, const void *add, apr_pool_t *p)
 const char *tus_parse_hook_timeout(cmd_parms *cmd, tus_settings_t *to, int argc, char *const argv[])
 {
     (void)argc;
+    if (tus_parse_is_htaccess(cmd)) { /* its calls take places that others need too */
+        return tus_parse_duration(cmd, argv[0], MSEC, MINUTE, "from 1ms to 1mi in an .htaccess",
+                                  &to->hook_timeout);
+    }
     return tus_parse_duration(cmd, argv[0], MSEC, HOUR, "from 1ms to 1h", &to->hook_timeout);
 }
 
@@ -258,26 +263,51 @@ static const char *find_secret(cmd_parms *cmd, const char *arg, const char **sec
     return NULL;
 }
 
-const char *tus_parse_hook_secret(cmd_parms *cmd, tus_settings_t *to, int argc, char *const argv[])
+static const char *parse_secret(cmd_parms *cmd, const char *arg, const char **secret)
 {
     const char *wrong, *signature;
 
-    (void)argc;
-    if (!ap_cstr_casecmp(argv[0], "none")) {
-        to->hook_secret = NULL;
+    if (!ap_cstr_casecmp(arg, "none")) {
+        *secret = "";
         return NULL;
     }
-    wrong = find_secret(cmd, argv[0], &to->hook_secret);
+    wrong = find_secret(cmd, arg, secret);
     if (wrong) {
         return wrong;
     }
-    if (!*to->hook_secret || strlen(to->hook_secret) > SECRET_MAX) {
+    if (!**secret || strlen(*secret) > SECRET_MAX) {
         return "the secret is empty, or longer than 1024 bytes";
     }
-    if (tus_sign(&signature, to->hook_secret, "", 0, "", 0, cmd->temp_pool) != APR_SUCCESS) {
+    if (tus_sign(&signature, *secret, "", 0, "", 0, cmd->temp_pool) != APR_SUCCESS) {
         return "behind 'whsec_' a secret goes on in base64";
     }
     return NULL;
+}
+
+const char *tus_parse_hook_secret(cmd_parms *cmd, tus_settings_t *to, int argc, char *const argv[])
+{
+    const char *secret, *wrong;
+
+    if (argc != 1) {
+        return "that is not the right number of arguments";
+    }
+    wrong = parse_secret(cmd, argv[0], &secret);
+    if (wrong) {
+        return wrong;
+    }
+    to->hook_secret = tus_parse_is_htaccess(cmd) ? (tus_secret_t){ .htaccess = secret }
+                                                 : (tus_secret_t){ .server = secret };
+    return NULL;
+}
+
+void tus_parse_join_secret(void *to, const void *add, apr_pool_t *p)
+{
+    tus_secret_t *secret = to;
+    const tus_secret_t *more = add;
+
+    (void)p;
+    secret->server = more->server ? more->server : secret->server;
+    secret->htaccess = more->htaccess ? more->htaccess : secret->htaccess;
 }
 
 /* ---- TusAllowHook ------------------------------------------------------------ */

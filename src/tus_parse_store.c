@@ -163,6 +163,17 @@ const char *tus_parse_scope(const cmd_parms *cmd)
     return here.scope;
 }
 
+const char *tus_parse_section(const cmd_parms *cmd)
+{
+    const ap_directive_t *section = enclosing(cmd->directive);
+    const char *text = "";
+
+    for (; section; section = enclosing(section)) {
+        text = apr_pstrcat(cmd->pool, section->directive, " ", section->args, text, NULL);
+    }
+    return text;
+}
+
 /* ---- paths --------------------------------------------------------------- */
 
 /* tus_path_beneath() with all symbolic links resolved, where both exist. */

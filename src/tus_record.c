@@ -12,6 +12,7 @@
  *   UploadMetadata  the header as received; MetaData cannot hold all its bytes
  *   UploadConcat    likewise
  *   Owner           the user who created the upload
+ *   Hooks           references of those that are told of it where no request leads to them
  *
  * Other programs write these files, so everything in them is checked. "Offset"
  * is not read: the size of the data file is the offset, and tusd writes 0.
@@ -199,26 +200,26 @@ static int read_field(const char **text, const json_t *json, apr_pool_t *p)
     return 1;
 }
 
-/* Keys of hooks: whatever else may stand there tells nobody. */
+/* As tus_hook_reference() has them: whatever else may stand there tells nobody. */
 static int read_hooks(const apr_array_header_t **hooks, const json_t *json, apr_pool_t *p)
 {
-    apr_array_header_t *keys;
-    const json_t *key;
+    apr_array_header_t *references;
+    const json_t *reference;
     size_t i;
 
     if (!json) {
         return 1;
     }
-    keys = apr_array_make(p, (int)json_array_size(json), sizeof(const char *));
-    json_array_foreach(json, i, key) {
-        const char *text = json_string_value(key);
+    references = apr_array_make(p, (int)json_array_size(json), sizeof(const char *));
+    json_array_foreach(json, i, reference) {
+        const char *text = json_string_value(reference);
 
-        if (!text || strlen(text) != TUS_HOOK_KEY_SIZE - 1) {
+        if (!tus_hook_is_reference(text)) {
             return 0;
         }
-        APR_ARRAY_PUSH(keys, const char *) = apr_pstrdup(p, text);
+        APR_ARRAY_PUSH(references, const char *) = apr_pstrdup(p, text);
     }
-    *hooks = keys;
+    *hooks = references;
     return json_is_array(json);
 }
 
@@ -236,7 +237,9 @@ static int read_ours(tus_record_t *record, const json_t *json, json_t *metadata,
         || !tus_json_string(&header, json_object_get(json, "UploadMetadata"), p)
         || !read_field(&record->concat, json_object_get(json, "UploadConcat"), p)
         || !tus_json_string(&record->owner, json_object_get(json, "Owner"), p)
-        || !read_hooks(&record->hooks, json_object_get(json, "Hooks"), p) || record->created == 0) {
+        || !read_hooks(&record->hooks, json_object_get(json, "Hooks"), p)
+        || !tus_json_string(&record->seal, json_object_get(json, "Seal"), p)
+        || record->created == 0) {
         return 0;
     }
     record->ours = 1;
@@ -283,7 +286,9 @@ apr_status_t tus_record_parse(tus_record_t **record, const char *json, apr_size_
     }
     result = apr_pcalloc(p, sizeof(*result));
     /* A metadata value may hold NUL; tus_json_string() keeps it out of everything else. */
-    root = json_loadb(json, len, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, NULL);
+    root = tus_json_is_shallow(json, len)
+               ? json_loadb(json, len, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, NULL)
+               : NULL;
     readable = read_record(result, root, p);
     json_decref(root);
     if (!readable) {
@@ -374,7 +379,7 @@ static json_t *ours_json(const tus_record_t *record, apr_pool_t *p)
         return NULL;
     }
     /* clang-format off */
-    return json_pack("{s:s, s:s*, s:o*, s:s*, s:s*, s:o*, s:o*, s:o*}",
+    return json_pack("{s:s, s:s*, s:o*, s:s*, s:s*, s:o*, s:o*, s:o*, s:s*}",
                      "Created", time_text(record->created, p),
                      "Finished", optional_time(record->finished, p),
                      "Expire", expire_json(record->expire),
@@ -382,8 +387,19 @@ static json_t *ours_json(const tus_record_t *record, apr_pool_t *p)
                      "UploadMetadata", record->metadata,
                      "UploadConcat", optional_text(record->concat, p),
                      "Owner", optional_text(record->owner, p),
-                     "Hooks", hooks_json(record->hooks));
+                     "Hooks", hooks_json(record->hooks),
+                     "Seal", record->seal);
     /* clang-format on */
+}
+
+static int are_references(const apr_array_header_t *hooks)
+{
+    for (int i = 0; hooks && i < hooks->nelts; i++) {
+        if (!tus_hook_is_reference(APR_ARRAY_IDX(hooks, i, const char *))) {
+            return 0;
+        }
+    }
+    return 1;
 }
 
 /* Nothing is written that could not be read again. */
@@ -391,7 +407,8 @@ static int is_readable(const tus_record_t *record)
 {
     return tus_id_is_valid(record->id) && (record->size >= 0 || record->size == TUS_SIZE_UNKNOWN)
            && (!record->ours || record->created > 0) && record->finished >= 0
-           && record->expired >= 0 && record->expire >= 0 && record->expire <= TUS_EXPIRE_MAX;
+           && record->expired >= 0 && record->expire >= 0 && record->expire <= TUS_EXPIRE_MAX
+           && are_references(record->hooks);
 }
 
 apr_status_t tus_record_format(const tus_record_t *record, const char **json, apr_size_t *len,

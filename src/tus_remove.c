@@ -178,33 +178,21 @@ static void note_expiry(const settling_t *settling, const tus_record_t *record)
     }
 }
 
-static int finish(const tus_core_t *core, const char *id, apr_pool_t *p)
-{
-    tus_upload_t *upload;
-
-    if (!tus_upload_try(&upload, core, id, p)) {
-        return 0;
-    }
-    tus_commit_complete(upload);
-    tus_upload_release(upload);
-    return upload->finished_now;
-}
-
 /* Where the request died that should have done it; what fails is told to who asks with HEAD. */
 static void complete(const settling_t *settling, const tus_record_t *record, apr_pool_t *p)
 {
     const tus_core_t *core = settling->core;
-    int finished = record->finished != 0;
 
-    if (record->is_final && !finished) {
+    if (record->finished) {
+        if (record->is_partial) {
+            tus_join_waiting(core, record->id, p);
+        }
+    }
+    else if (record->is_final) {
         tus_join_try(core, record->id, p);
-        return;
     }
-    if (record->ours && !finished && settling->stored == record->size) {
-        finished = finish(core, record->id, p);
-    }
-    if (record->is_partial && finished) {
-        tus_join_waiting(core, record->id, p);
+    else if (record->ours && settling->stored == record->size && !tus_late_leave(core, record)) {
+        tus_late_finish(core, record->id, p);
     }
 }
 

@@ -2,7 +2,7 @@
 
 /*
  * What all children and all generations of children share: the lock table, its
- * mutex, the mutex of the metadata index, and the counters.
+ * mutex, the mutex of the metadata index, the counters, and the courier's bell.
  *
  * They are made once, in the process pool, and found again after a graceful
  * restart: a mutex of the new generation's own would not exclude the old one,
@@ -42,11 +42,13 @@ typedef struct retained_t {
 
 #define RETAINED_KEY "mod_tus-shared-" APR_STRINGIFY(TUS_LOCK_SHM_LAYOUT)
 
-/* The counters' memory, which another layout does not share. */
+/* The counters' memory, which another layout does not share; and the bell's. */
 #define METRICS_KEY "mod_tus-metrics-" APR_STRINGIFY(TUS_METRICS_LAYOUT)
+#define BELL_KEY "mod_tus-bell-1"
 
 static retained_t *retained;
-static apr_shm_t **metrics; /* retained too */
+static apr_shm_t **metrics; /* retained too, as is the next */
+static apr_shm_t **bell;
 static tus_locks_t *locks;
 static tus_state_t *state;
 static const char *state_why;
@@ -59,6 +61,11 @@ tus_locks_t *tus_shared_locks(void)
 apr_global_mutex_t *tus_shared_meta_mutex(void)
 {
     return retained ? retained->meta_mutex : NULL;
+}
+
+void *tus_shared_bell(void)
+{
+    return bell ? apr_shm_baseaddr_get(*bell) : NULL;
 }
 
 tus_state_t *tus_shared_state(const char **why)
@@ -124,34 +131,33 @@ static apr_status_t make_retained(server_rec *s)
     return rv == APR_SUCCESS ? make_table(s->process->pool) : rv;
 }
 
-/* Zeroed. The pool's end, not the module's, takes it away. */
-static apr_status_t make_metrics(apr_pool_t *p)
+/* Zeroed. The pool's end, not the module's, takes it away. NULL if it cannot be had. */
+static apr_shm_t **find_or_make(const char *key, apr_size_t size, const char *what, server_rec *s)
 {
-    apr_size_t size = tus_metrics_size();
+    apr_shm_t **kept = ap_retained_data_get(key);
     apr_shm_t *shm;
-    apr_status_t rv = apr_shm_create(&shm, size, NULL, p);
+    apr_status_t rv;
 
-    if (rv == APR_SUCCESS) {
-        memset(apr_shm_baseaddr_get(shm), 0, size);
-        metrics = ap_retained_data_create(METRICS_KEY, sizeof(*metrics));
-        *metrics = shm;
+    if (kept) {
+        return kept;
     }
-    return rv;
+    rv = apr_shm_create(&shm, size, NULL, s->process->pool);
+    if (rv != APR_SUCCESS) {
+        ap_log_error(APLOG_MARK, APLOG_WARNING, rv, s, "cannot make shared memory for %s", what);
+        return NULL;
+    }
+    memset(apr_shm_baseaddr_get(shm), 0, size);
+    kept = ap_retained_data_create(key, sizeof(*kept));
+    *kept = shm;
+    return kept;
 }
 
 /* Uploads do not need them, so the server starts without, should it come to that. */
-static void open_metrics(server_rec *s)
+static void open_luxuries(server_rec *s)
 {
-    apr_status_t rv = APR_SUCCESS;
-
-    metrics = ap_retained_data_get(METRICS_KEY);
-    if (!metrics) {
-        rv = make_metrics(s->process->pool);
-    }
-    if (rv != APR_SUCCESS) {
-        ap_log_error(APLOG_MARK, APLOG_WARNING, rv, s,
-                     "cannot make shared memory for the counters; there are no metrics");
-    }
+    metrics =
+        find_or_make(METRICS_KEY, tus_metrics_size(), "the counters; there are no metrics", s);
+    bell = find_or_make(BELL_KEY, tus_bell_size(), "a bell; hooks are told up to 5 s late", s);
 }
 
 /* Ours: made a moment ago, or with a registry in it. Whatever else is there stays as it is. */
@@ -198,7 +204,7 @@ int tus_shared_open(server_rec *s)
         ap_log_error(APLOG_MARK, APLOG_WARNING, rv, s,
                      "TusStateDir %s cannot be made; uploads will be refused until it can be", dir);
     }
-    open_metrics(s);
+    open_luxuries(s);
     retained = ap_retained_data_get(RETAINED_KEY);
     if (retained) {
         return OK;

@@ -16,6 +16,7 @@
 #include <apr_strings.h>
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -62,6 +63,15 @@ static apr_status_t make_dirs(const char *path)
     return rv == APR_SUCCESS ? tus_keyed_make_dir(path) : rv;
 }
 
+/* Before anything else: whoever dies then leaves a spool that is looked into. */
+static void touch(const char *state_dir)
+{
+    char path[APR_PATH_MAX];
+
+    apr_snprintf(path, sizeof(path), "%s/" SPOOL, state_dir);
+    utimensat(AT_FDCWD, path, NULL, 0); /* there may be none yet */
+}
+
 apr_status_t tus_spool_put(const char *state_dir, const tus_spooled_t *event, int durable,
                            apr_pool_t *p)
 {
@@ -76,6 +86,7 @@ apr_status_t tus_spool_put(const char *state_dir, const tus_spooled_t *event, in
     if (rv != APR_SUCCESS) {
         return rv;
     }
+    touch(state_dir);
     rv = tus_small_replace(path, text, durable, p);
     if (APR_STATUS_IS_ENOENT(rv)) {
         rv = make_dirs(path);
@@ -106,22 +117,57 @@ apr_status_t tus_spool_retract(const char *state_dir, const tus_spooled_t *event
     return rv == APR_SUCCESS ? tus_small_remove(path) : rv;
 }
 
+static apr_status_t sync_shard(int spool, int shard)
+{
+    int dir;
+    apr_status_t rv = tus_spool_dir_shard(spool, shard, &dir);
+
+    if (rv == APR_SUCCESS) {
+        rv = fsync(dir) == 0 ? APR_SUCCESS : errno;
+        close(dir);
+    }
+    return rv;
+}
+
+apr_status_t tus_spool_sync(const char *state_dir, const char *id)
+{
+    int spool;
+    apr_status_t rv = tus_spool_dir_open(state_dir, &spool);
+
+    if (rv == APR_SUCCESS) {
+        rv = sync_shard(spool, tus_spool_shard(id));
+        close(spool);
+    }
+    return APR_STATUS_IS_ENOENT(rv) ? APR_SUCCESS : rv;
+}
+
 /* ---- looking at it ------------------------------------------------------- */
 
-apr_time_t tus_spool_changed(const char *state_dir, int shard)
+apr_time_t tus_spool_touched(const char *state_dir)
+{
+    char path[APR_PATH_MAX];
+    struct stat st;
+
+    apr_snprintf(path, sizeof(path), "%s/" SPOOL, state_dir);
+    return stat(path, &st) == 0 ? tus_spool_dir_time(&st.st_mtim) : 0;
+}
+
+void tus_spool_changed(const char *state_dir, apr_time_t changed[TUS_SPOOL_SHARDS])
 {
     tus_spool_times_t times;
     char name[TUS_SPOOL_SHARD_SIZE];
-    int spool;
+    int spool, i;
 
+    memset(changed, 0, TUS_SPOOL_SHARDS * sizeof(*changed));
     if (tus_spool_dir_open(state_dir, &spool) != APR_SUCCESS) {
-        return 0;
+        return;
     }
-    if (tus_spool_dir_times(spool, tus_spool_dir_name(shard, name), &times) != APR_SUCCESS) {
-        times.due = 0;
+    for (i = 0; i < TUS_SPOOL_SHARDS; i++) {
+        if (tus_spool_dir_times(spool, tus_spool_dir_name(i, name), &times) == APR_SUCCESS) {
+            changed[i] = times.due;
+        }
     }
     close(spool);
-    return times.due;
 }
 
 typedef struct count_t {

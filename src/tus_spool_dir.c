@@ -11,6 +11,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -41,6 +42,39 @@ apr_status_t tus_spool_dir_shard(int spool, int shard, int *dir)
     return tus_beneath_dir(spool, tus_spool_dir_name(shard, name), dir);
 }
 
+/* The lock goes with the handle, or with its process. */
+static apr_status_t lock_shard(tus_spool_shard_t *shard)
+{
+    apr_status_t rv = tus_spool_dir_shard(shard->spool, shard->number, &shard->dir);
+
+    if (rv == APR_SUCCESS && flock(shard->dir, LOCK_EX | LOCK_NB) != 0) {
+        rv = errno == EWOULDBLOCK ? APR_EBUSY : errno;
+        close(shard->dir);
+    }
+    return rv;
+}
+
+apr_status_t tus_spool_dir_lock(tus_spool_shard_t *shard, const char *state_dir, int number)
+{
+    apr_status_t rv = tus_spool_dir_open(state_dir, &shard->spool);
+
+    if (rv != APR_SUCCESS) {
+        return rv;
+    }
+    shard->number = number;
+    rv = lock_shard(shard);
+    if (rv != APR_SUCCESS) {
+        close(shard->spool);
+    }
+    return rv;
+}
+
+void tus_spool_dir_unlock(tus_spool_shard_t *shard)
+{
+    close(shard->dir);
+    close(shard->spool);
+}
+
 apr_status_t tus_spool_dir_each(int dir, tus_spool_dir_fn fn, void *baton)
 {
     int fd = openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -65,8 +99,7 @@ apr_status_t tus_spool_dir_each(int dir, tus_spool_dir_fn fn, void *baton)
     return rv;
 }
 
-/* Beyond all reason is long ago. */
-static apr_time_t time_of(const struct timespec *time)
+apr_time_t tus_spool_dir_time(const struct timespec *time)
 {
     const apr_int64_t max = APR_INT64_MAX / APR_USEC_PER_SEC / 2;
 
@@ -92,8 +125,8 @@ apr_status_t tus_spool_dir_times(int dir, const char *name, tus_spool_times_t *t
     if (fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) != 0) {
         return errno;
     }
-    times->since = time_of(&st.st_atim);
-    times->due = time_of(&st.st_mtim) + pending_for(name);
+    times->since = tus_spool_dir_time(&st.st_atim);
+    times->due = tus_spool_dir_time(&st.st_mtim) + pending_for(name);
     return APR_SUCCESS;
 }
 

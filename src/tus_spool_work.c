@@ -1,8 +1,8 @@
 /* Licensed under the Apache License, Version 2.0; see LICENSE. */
 
 /*
- * Telling the events of a shard. Whoever does has its directory locked, and what
- * he read is open as long as he asks about it: a file that takes its name
+ * Telling the events of a shard. Whoever does has it locked, and what he read is
+ * open as long as he asks about it: a file that takes its name
  * meanwhile is another.
  */
 #include "tus_words.h"
@@ -15,7 +15,6 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -26,9 +25,6 @@
 
 /* What could not be read or moved is tried again after so long. */
 #define AGAIN apr_time_from_sec(60)
-
-/* Whoever finds a shard locked looks again after so long. */
-#define BUSY apr_time_from_sec(1)
 
 /* Hooks of one upload that wait; if more do, all of them do. */
 #define HOOKS_MAX 64
@@ -45,8 +41,7 @@ typedef struct pass_t {
     int spool, dir;
     char shard[TUS_SPOOL_SHARD_SIZE];
     apr_time_t now, deadline, next;
-    tus_spool_fn fn;
-    void *baton;
+    const tus_spool_teller_t *teller;
     apr_status_t rv; /* the first thing that went wrong */
     unsigned asked;
     int is_late;
@@ -112,6 +107,30 @@ static void drop_leftover(pass_t *pass, const char *name)
     }
 }
 
+/* By its name alone. */
+static apr_time_t held_until(const pass_t *pass, const char *name)
+{
+    tus_spooled_name_t read;
+
+    if (!pass->teller->hold) {
+        return 0;
+    }
+    tus_spooled_read_name(&read, name);
+    return pass->teller->hold(pass->teller->baton, &read);
+}
+
+static void take_event(pass_t *pass, const char *name)
+{
+    apr_time_t held = held_until(pass, name);
+
+    if (held) {
+        come_back(pass, held);
+    }
+    else {
+        tus_spool_batch_add(pass->batch, name, pass->reading);
+    }
+}
+
 static void take_name(void *baton, int dir, const char *name)
 {
     pass_t *pass = baton;
@@ -124,7 +143,7 @@ static void take_name(void *baton, int dir, const char *name)
     switch (kind) {
     case TUS_SPOOLED_READY:
     case TUS_SPOOLED_PENDS:
-        tus_spool_batch_add(pass->batch, name, pass->reading);
+        take_event(pass, name);
         break;
     case TUS_SPOOLED_LEFTOVER:
         drop_leftover(pass, name);
@@ -280,14 +299,18 @@ static void leave(pass_t *pass, const loaded_t *file, tus_spool_e what)
     }
 }
 
+static apr_time_t within_reason(const pass_t *pass, apr_time_t due)
+{
+    apr_time_t max = pass->now + TUS_SPOOL_DELAY_MAX;
+
+    return due < pass->now ? pass->now : due > max ? max : due;
+}
+
 static void delay(pass_t *pass, const loaded_t *file, apr_time_t due)
 {
-    tus_spool_times_t times = { file->event.at, due };
+    tus_spool_times_t times = { file->event.at, within_reason(pass, due) };
     apr_status_t rv;
 
-    if (due < pass->now || due > pass->now + TUS_SPOOL_DELAY_MAX) {
-        times.due = pass->now + (due < pass->now ? 0 : TUS_SPOOL_DELAY_MAX);
-    }
     rv = tus_spool_dir_set_times(file->fd, file->name, &times);
     if (rv == APR_SUCCESS) {
         wait_until(pass, file->name, times.due);
@@ -313,13 +336,13 @@ static apr_status_t make_ready(const pass_t *pass, loaded_t *file)
 static void ask(pass_t *pass, loaded_t *file, apr_pool_t *p)
 {
     apr_time_t due = 0;
-    tus_spool_e what = pass->fn(pass->baton, &file->event, &due, p);
+    tus_spool_e what = pass->teller->tell(pass->teller->baton, &file->event, &due, p);
     apr_status_t rv = APR_SUCCESS;
 
     if (what == TUS_SPOOL_READY && file->event.is_pending) {
         rv = make_ready(pass, file);
         if (rv == APR_SUCCESS) {
-            what = pass->fn(pass->baton, &file->event, &due, p);
+            what = pass->teller->tell(pass->teller->baton, &file->event, &due, p);
         }
     }
     pass->asked++;
@@ -331,6 +354,9 @@ static void ask(pass_t *pass, loaded_t *file, apr_pool_t *p)
     }
     else if (what == TUS_SPOOL_DONE || what == TUS_SPOOL_FAILED) {
         leave(pass, file, what);
+    }
+    else if (what == TUS_SPOOL_WAIT) {
+        wait_until(pass, file->name, within_reason(pass, due));
     }
     else {
         delay(pass, file, due);
@@ -361,9 +387,23 @@ static int is_due(const pass_t *pass, apr_time_t due)
     return due <= pass->now || due > pass->now + TUS_SPOOL_DELAY_MAX + TUS_SPOOL_PENDING;
 }
 
+/* Also of those that were not held back when the names were read. */
+static apr_time_t taken_until(const pass_t *pass, const char *name)
+{
+    apr_time_t held = held_until(pass, name);
+    tus_spooled_name_t read;
+
+    if (held || !pass->teller->take) {
+        return held;
+    }
+    tus_spooled_read_name(&read, name);
+    return pass->teller->take(pass->teller->baton, &read);
+}
+
 static void visit(pass_t *pass, const char *name, int is_new, apr_pool_t *p)
 {
     tus_spool_times_t times;
+    apr_time_t until;
     apr_status_t rv;
 
     come_to(pass, name);
@@ -377,6 +417,11 @@ static void visit(pass_t *pass, const char *name, int is_new, apr_pool_t *p)
     rv = tus_spool_dir_times(pass->dir, name, &times);
     if (rv == APR_SUCCESS && !is_due(pass, times.due)) {
         wait_until(pass, name, times.due);
+        return;
+    }
+    until = taken_until(pass, name);
+    if (until) {
+        wait_until(pass, name, until);
         return;
     }
     if (rv == APR_SUCCESS) {
@@ -459,43 +504,8 @@ static apr_status_t run(pass_t *pass, apr_pool_t *p)
     return visit_all(pass, p);
 }
 
-/* The lock goes with the handle, or with its process. */
-static apr_status_t lock_shard(pass_t *pass, int shard)
-{
-    apr_status_t rv = tus_spool_dir_shard(pass->spool, shard, &pass->dir);
-
-    if (rv == APR_SUCCESS && flock(pass->dir, LOCK_EX | LOCK_NB) != 0) {
-        rv = errno == EWOULDBLOCK ? APR_EBUSY : errno;
-        close(pass->dir);
-    }
-    return rv;
-}
-
-static apr_status_t open_and_run(pass_t *pass, const char *state_dir, int shard, apr_pool_t *p)
-{
-    apr_status_t rv = tus_spool_dir_open(state_dir, &pass->spool);
-
-    if (rv == APR_SUCCESS) {
-        rv = lock_shard(pass, shard);
-        if (rv != APR_SUCCESS) {
-            close(pass->spool);
-        }
-    }
-    if (APR_STATUS_IS_ENOENT(rv)) {
-        return APR_SUCCESS; /* nobody ever put anything */
-    }
-    if (rv != APR_SUCCESS) {
-        come_back(pass, pass->now + (rv == APR_EBUSY ? BUSY : AGAIN));
-        return rv;
-    }
-    rv = run(pass, p);
-    close(pass->dir);
-    close(pass->spool);
-    return rv;
-}
-
-apr_status_t tus_spool_work(const char *state_dir, int shard, apr_time_t now, apr_time_t deadline,
-                            tus_spool_fn fn, void *baton, apr_time_t *next, apr_pool_t *p)
+apr_status_t tus_spool_work(const tus_spool_shard_t *shard, apr_time_t now, apr_time_t deadline,
+                            const tus_spool_teller_t *teller, apr_time_t *next, apr_pool_t *p)
 {
     pass_t *pass;
     apr_pool_t *pwork;
@@ -503,12 +513,13 @@ apr_status_t tus_spool_work(const char *state_dir, int shard, apr_time_t now, ap
 
     apr_pool_create(&pwork, p);
     pass = apr_pcalloc(pwork, sizeof(*pass));
+    pass->spool = shard->spool;
+    pass->dir = shard->dir;
     pass->now = now;
     pass->deadline = deadline;
-    pass->fn = fn;
-    pass->baton = baton;
-    tus_spool_dir_name(shard, pass->shard);
-    rv = open_and_run(pass, state_dir, shard, pwork);
+    pass->teller = teller;
+    tus_spool_dir_name(shard->number, pass->shard);
+    rv = run(pass, pwork);
     *next = pass->next;
     apr_pool_destroy(pwork);
     return rv;

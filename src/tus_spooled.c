@@ -9,7 +9,7 @@
  *   id: 0123456789abcdef0123456789abcdef
  *   created: 1700000000000000
  *   type: post-finish
- *   hook: 0123456789abcdef
+ *   hook: 0123456789abcdef,01234567
  *   event-id: 0123456789abcdef0123456789abcdef
  *   at: 1700000000000001
  *   header: NAME: VALUE       for each
@@ -19,7 +19,7 @@
  *
  * There is one way only to write an event, and nothing else is read: all fields,
  * in this order, no digit that could be left out. None of them says where the
- * event is sent.
+ * event is sent. HOOK in the name is the key that the reference starts with.
  */
 #include "tus_words.h"
 
@@ -85,7 +85,7 @@ static int are_headers(const apr_table_t *headers)
 static int has_name(const tus_spooled_t *event)
 {
     return tus_id_is_valid(event->id) && event->created >= 0 && is_type(event->type)
-           && is_hex(event->hook, HOOK_LEN);
+           && tus_hook_is_reference(event->hook);
 }
 
 static int is_whole(const tus_spooled_t *event)
@@ -116,9 +116,9 @@ apr_status_t tus_spooled_name(char name[TUS_SPOOLED_NAME_SIZE], const tus_spoole
     if (!has_name(event)) {
         return APR_EINVAL;
     }
-    apr_snprintf(name, TUS_SPOOLED_NAME_SIZE, "%s.%016" APR_UINT64_T_HEX_FMT ".%d.%s",
+    apr_snprintf(name, TUS_SPOOLED_NAME_SIZE, "%s.%016" APR_UINT64_T_HEX_FMT ".%d.%.*s",
                  tus_spooled_key(event->id, key), (apr_uint64_t)event->created, (int)event->type,
-                 event->hook);
+                 HOOK_LEN, event->hook);
     return APR_SUCCESS;
 }
 
@@ -151,6 +151,16 @@ tus_spooled_e tus_spooled_kind(const char *name)
         return TUS_SPOOLED_PENDS;
     }
     return strcmp(suffix, LEFTOVER) == 0 ? TUS_SPOOLED_LEFTOVER : TUS_SPOOLED_FOREIGN;
+}
+
+void tus_spooled_read_name(tus_spooled_name_t *read, const char *name)
+{
+    const char *created = name + TUS_SPOOLED_KEY_LEN + 1;
+    const char *type = created + CREATED_LEN + 1;
+
+    read->created = (apr_time_t)apr_strtoi64(created, NULL, 16);
+    read->type = (tus_hook_e)(*type - '0');
+    apr_cpystrn(read->hook, type + 2, sizeof(read->hook));
 }
 
 /* ---- writing ------------------------------------------------------------- */

@@ -1,21 +1,14 @@
 /* Licensed under the Apache License, Version 2.0; see LICENSE. */
 
 /*
- * What is done in the background, by mod_watchdog's singleton: one process of
- * the server at a time goes through the registry, settles each store and removes
+ * What is done in the background (tus_watch.c): one process of the server at a
+ * time goes through the registry, settles each store and removes
  * what has expired.
  */
 #include "tus_httpd.h"
 
-#include <ap_mpm.h>
 #include <apr_hash.h>
-#include <apr_optional.h>
 #include <apr_strings.h>
-
-#include <mod_watchdog.h>
-
-#define WATCHDOG_NAME "_tus_sweep_"
-#define INTERVAL apr_time_from_sec(1)
 
 /* For one store in one round: a rebuild goes on in the next. */
 #define BUDGET apr_time_from_msec(200)
@@ -33,41 +26,48 @@ typedef struct plan_t {
     int rebuilding;  /* its index is being made anew, and the log knows */
 } plan_t;
 
-/* For finals that nobody else is left to join, in one round; then a HEAD does it. */
-#define JOIN_BUDGET apr_time_from_sec(10)
+/* For what nobody else is left to finish, in one round; the rest waits for another. */
+#define FINISH_BUDGET apr_time_from_sec(10)
+
+/* Hooks are asked as long as that, and given up after this. */
+#define ASK_LIMIT apr_time_from_sec(30)
+
+/* Before an upload that could not be finished is tried again; longer each time. */
+#define FINISH_PAUSE apr_time_from_sec(1)
 
 typedef struct round_t {
     server_rec *server;
     apr_pool_t *pool;
     const tus_state_store_t *store; /* the one at hand */
-    apr_array_header_t *joins;      /* of join_t */
-    apr_time_t deadline;            /* of the joins, or 0 */
+    apr_array_header_t *joins;      /* of late_t: what is finished after all stores were settled */
+    apr_array_header_t *asks;       /* the same, where hooks are asked: last of all */
+    apr_time_t deadline;            /* of what is finished, or 0 */
 } round_t;
 
-typedef struct join_t {
+typedef struct late_t {
     const tus_state_store_t *store;
     const char *id;
-} join_t;
+    const apr_array_header_t *hooks; /* of tus_hook_t */
+} late_t;
 
 static int is_ending(void *baton)
 {
     const round_t *round = baton;
-    int state;
 
-    if (round->deadline && apr_time_now() >= round->deadline) {
-        return 1;
-    }
-    return ap_mpm_query(AP_MPMQ_MPM_STATE, &state) == APR_SUCCESS && state == AP_MPMQ_STOPPING;
+    return (round->deadline && apr_time_now() >= round->deadline) || tus_watch_is_leaving();
 }
 
-/* One store's large finals are not to keep the others' uploads from expiring. */
-static void join_later(void *baton, const char *id)
+/* One store's large finals and slow hooks are not to keep the others' uploads from expiring. */
+static void finish_later(void *baton, const tus_core_t *core, const tus_record_t *record)
 {
     round_t *round = baton;
-    join_t *join = apr_array_push(round->joins);
+    const apr_array_header_t *hooks =
+        tus_hook_record_find(core, record, TUS_HOOK_PRE_FINISH, round->pool);
+    late_t *late = apr_array_push(hooks->nelts ? round->asks : round->joins);
 
-    join->store = round->store;
-    join->id = apr_pstrdup(round->pool, id);
+    late->store = round->store;
+    late->id = apr_pstrdup(round->pool, record->id);
+    late->hooks = hooks;
 }
 
 static apr_status_t open_store(tus_core_t **core, round_t *round, const tus_state_store_t *store,
@@ -170,7 +170,7 @@ static void sweep_store(round_t *round, plan_t *plan, apr_pool_t *p)
     if (rv != APR_SUCCESS) {
         return;
     }
-    core->join_later = join_later;
+    core->finish_later = finish_later;
     core->later = round;
     rv = tus_settle(core, BUDGET, &plan->due, p);
     log_settled(round->server, round->store, plan, rv);
@@ -179,28 +179,64 @@ static void sweep_store(round_t *round, plan_t *plan, apr_pool_t *p)
     }
 }
 
-static void join_all(round_t *round, apr_pool_t *p)
+/* What could not be done is still noted, so that the next rounds come upon it again. */
+static void finish_one(round_t *round, const late_t *late, apr_pool_t *p)
 {
+    const char *name = apr_pstrcat(p, late->store->name, "/", late->id, NULL);
+    const tus_error_t *error;
     tus_core_t *core;
 
-    round->deadline = apr_time_now() + JOIN_BUDGET;
-    for (int i = 0; i < round->joins->nelts && !is_ending(round); i++) {
-        const join_t *join = &APR_ARRAY_IDX(round->joins, i, join_t);
-        const tus_error_t *error;
+    if (tus_rest_is_on(name) || tus_hook_is_resting(late->hooks)
+        || open_store(&core, round, late->store, p) != APR_SUCCESS) {
+        return;
+    }
+    round->store = late->store;
+    core->finish_later = finish_later; /* what waited for this one */
+    core->later = round;
+    error = tus_late_finish(core, late->id, p);
+    if (error) {
+        apr_status_t rv;
+        const char *story = tus_error_story(error, &rv, p);
+
+        ap_log_error(APLOG_MARK, APLOG_INFO, rv, round->server,
+                     "upload %s of store %s is left to be finished later, or by a HEAD: %s",
+                     late->id, late->store->path, story);
+        tus_rest_begin(name, FINISH_PAUSE);
+    }
+    else {
+        tus_rest_end(name);
+    }
+}
+
+/* The list grows meanwhile: by finals whose last part was finished. Each round begins with others,
+ * so that nobody's slow ones are always before everybody else's. */
+static void finish_all(round_t *round, const apr_array_header_t *list, apr_interval_time_t limit,
+                       apr_pool_t *p)
+{
+    static unsigned turn;
+    apr_time_t begin = apr_time_now();
+    int count = list->nelts, first = count ? (int)(turn++ % (unsigned)count) : 0;
+
+    round->deadline = begin + limit;
+    for (int i = 0;
+         i < list->nelts && !tus_watch_is_leaving() && apr_time_now() < begin + FINISH_BUDGET;
+         i++) {
+        const late_t late = APR_ARRAY_IDX(list, i < count ? (first + i) % count : i, late_t);
 
         apr_pool_clear(p);
-        if (open_store(&core, round, join->store, p) != APR_SUCCESS) {
-            continue;
-        }
-        error = tus_join_try(core, join->id, p);
-        if (error) {
-            apr_status_t rv;
-            const char *story = tus_error_story(error, &rv, p);
+        finish_one(round, &late, p);
+    }
+}
 
-            ap_log_error(APLOG_MARK, APLOG_INFO, rv, round->server,
-                         "upload %s of store %s is left to be joined by the next HEAD: %s",
-                         join->id, join->store->path, story);
-        }
+/* All other work of a sweep has at least as much time as those who wait for hooks. */
+static void ask_all(round_t *round, apr_pool_t *p)
+{
+    static apr_time_t rest;
+    apr_time_t begin = apr_time_now();
+
+    if (begin >= rest) {
+        finish_all(round, round->asks, ASK_LIMIT, p);
+        rest = 2 * apr_time_now() - begin;
     }
 }
 
@@ -215,50 +251,19 @@ static void sweep_all(server_rec *s, apr_pool_t *p)
     if (!state || tus_state_stores(state, &stores, p) != APR_SUCCESS) {
         return;
     }
-    round.joins = apr_array_make(p, 4, sizeof(join_t));
+    tus_rest_round(apr_time_now());
+    round.joins = apr_array_make(p, 4, sizeof(late_t));
+    round.asks = apr_array_make(p, 4, sizeof(late_t));
     apr_pool_create(&pone, p);
-    for (int i = 0; i < stores->nelts; i++) {
+    for (int i = 0; i < stores->nelts && !tus_watch_is_leaving(); i++) {
         round.store = &APR_ARRAY_IDX(stores, i, tus_state_store_t);
         apr_pool_clear(pone);
         sweep_store(&round, plan_of(round.store), pone);
     }
-    join_all(&round, pone);
+    finish_all(&round, round.joins, FINISH_BUDGET, pone);
+    ask_all(&round, pone);
 }
 
-static apr_status_t on_watchdog(int event, void *data, apr_pool_t *pool)
-{
-    if (event == AP_WATCHDOG_STATE_RUNNING) {
-        apr_pool_t *p;
-
-        apr_pool_create(&p, pool);
-        sweep_all(data, p);
-        apr_pool_destroy(p);
-    }
-    return APR_SUCCESS;
-}
-
-int tus_sweep_register(server_rec *s, apr_pool_t *pconf)
-{
-    APR_OPTIONAL_FN_TYPE(ap_watchdog_get_instance) * get_instance;
-    APR_OPTIONAL_FN_TYPE(ap_watchdog_register_callback) * register_callback;
-    ap_watchdog_t *watchdog;
-    apr_status_t rv;
-
-    get_instance = APR_RETRIEVE_OPTIONAL_FN(ap_watchdog_get_instance);
-    register_callback = APR_RETRIEVE_OPTIONAL_FN(ap_watchdog_register_callback);
-    if (!get_instance || !register_callback) {
-        ap_log_error(APLOG_MARK, APLOG_WARNING, 0, s,
-                     "mod_watchdog is not loaded: the index of uploads is not kept up to date, and"
-                     " nothing is cleaned up; add: LoadModule watchdog_module ...");
-        return OK;
-    }
-    rv = get_instance(&watchdog, WATCHDOG_NAME, 0, 1, pconf);
-    if (rv == APR_SUCCESS) {
-        rv = register_callback(watchdog, INTERVAL, s, on_watchdog);
-    }
-    if (rv != APR_SUCCESS) {
-        ap_log_error(APLOG_MARK, APLOG_CRIT, rv, s, "cannot register with mod_watchdog");
-        return HTTP_INTERNAL_SERVER_ERROR;
-    }
-    return OK;
-}
+const tus_watch_t tus_sweep = { .name = "_tus_sweep_",
+                                .interval = apr_time_from_sec(1),
+                                .work = sweep_all };

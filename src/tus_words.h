@@ -387,6 +387,9 @@ tus_hook_e tus_hook_named(const char *name);
 /** Bytes of the key of a hook: 16 hex digits and NUL. */
 #define TUS_HOOK_KEY_SIZE 17
 
+/** Of a key, the digits that say where its hook was said. */
+#define TUS_HOOK_SCOPE_DIGITS ((TUS_HOOK_KEY_SIZE - 1) / 2)
+
 /**
  * What a hook is known by in the spool: eight digits of where it was said, eight of its URL.
  * @param server name and port of the virtual host
@@ -395,13 +398,39 @@ tus_hook_e tus_hook_named(const char *name);
 const char *tus_hook_key(char key[TUS_HOOK_KEY_SIZE], const char *server, const char *scope,
                          const char *url);
 
+/** Bytes of the key of a section of the configuration: 8 hex digits and NUL. */
+#define TUS_HOOK_SECTION_SIZE 9
+
+/** No reference names more of them. */
+#define TUS_HOOK_SECTIONS_MAX 32
+
+/**
+ * What a section of the configuration is known by.
+ * @param server name and port of the virtual host
+ * @param section where it stands and what for; "" is the virtual host itself
+ * @param n tells sections apart that are else the same
+ */
+const char *tus_hook_section_key(char key[TUS_HOOK_SECTION_SIZE], const char *server,
+                                 const char *section, unsigned n);
+
+/**
+ * What events and records name a hook by: KEY, and ",SECTION" for each section that may have a say
+ * in how it is called, the last one the last word. It starts with the key of the hook.
+ * @param sections of const char *: their keys, or NULL; of more than TUS_HOOK_SECTIONS_MAX the last
+ * @return allocated from p
+ */
+const char *tus_hook_reference(const char *key, const apr_array_header_t *sections, apr_pool_t *p);
+
+/** Nonzero for a text that tus_hook_reference() can have made; any text, or NULL. */
+int tus_hook_is_reference(const char *text);
+
 /** Bytes of an event's id: 32 hex digits and NUL. */
 #define TUS_EVENT_ID_SIZE 33
 
 /**
  * The id of an event: the same whenever the same thing is told of the same upload; an upload that
- * was created anew under its id is another. For post-receive the offset makes a difference. Of an
- * upload that has no id yet, each event has a new one.
+ * was created anew under its id is another. For post-receive the offset makes a difference. Each
+ * pre-* has a new one: what is asked again may be answered otherwise.
  * @param event_id filled
  * @return event_id, or NULL where there are no random bytes
  */
@@ -509,7 +538,7 @@ typedef struct tus_spooled_t {
     const char *id;     /**< of the upload */
     apr_time_t created; /**< when that was */
     tus_hook_e type;    /**< a post-*, but for post-receive */
-    const char *hook;   /**< key of the hook that is to be told */
+    const char *hook;   /**< that is to be told, as tus_hook_reference() has it */
     const char *event_id;
     apr_time_t at;              /**< when it happened */
     const apr_table_t *headers; /**< to be sent with it, or NULL for none */
@@ -553,6 +582,16 @@ typedef enum {
 /** What that name says; any name of a directory. */
 tus_spooled_e tus_spooled_kind(const char *name);
 
+/** What the name of an event that is ready or pending says of it. */
+typedef struct tus_spooled_name_t {
+    char hook[TUS_HOOK_KEY_SIZE]; /**< its key */
+    tus_hook_e type;
+    apr_time_t created; /**< its upload was */
+} tus_spooled_name_t;
+
+/** Takes such a name apart. */
+void tus_spooled_read_name(tus_spooled_name_t *read, const char *name);
+
 /**
  * The text of an event's file, and back. `is_pending` is no part of it. Whatever can be read is
  * written again byte by byte the same. No member has a control character, but for the body and
@@ -564,6 +603,76 @@ apr_status_t tus_spooled_format(const tus_spooled_t *event, const char **text, a
                                 apr_pool_t *p);
 apr_status_t tus_spooled_parse(tus_spooled_t *event, const char *text, apr_size_t len,
                                apr_pool_t *p);
+
+/* ---- ring 1: the endpoints of hooks, and how they do (tus_health.c) -------- */
+
+/** The longest wait between two tries. */
+#define TUS_HEALTH_BACKOFF_MAX apr_time_from_sec(600)
+
+/** What is known of one endpoint, so that one that is down is not tried for each event. */
+typedef struct tus_health_t tus_health_t;
+/** All of a process. It is the caller's to see that one thread at a time uses them. */
+typedef struct tus_healths_t tus_healths_t;
+
+/** Whoever waits for a place at an endpoint, at one at a time; zeroed. */
+typedef struct tus_health_waiter_t {
+    struct tus_health_waiter_t *before, *next;
+    tus_health_t *health; /**< that it waits for, or NULL */
+    tus_health_t *given;  /**< where it was given a place, or NULL */
+} tus_health_waiter_t;
+
+/** Called for one that waits no longer. @param due when it should go on: now, with a place; or when
+ *  the endpoint is tried again */
+typedef void (*tus_health_wake_fn)(tus_health_waiter_t *waiter, apr_time_t due);
+
+/** @param max how many passes may call endpoints at a time, all together */
+tus_healths_t *tus_health_open(int max, tus_health_wake_fn wake, apr_pool_t *p);
+
+/** That of an endpoint, made if it is not there; it stays. */
+tus_health_t *tus_health_find(tus_healths_t *all, const char *key);
+
+/** When an endpoint that is down is tried again; 0 for now. */
+apr_time_t tus_health_down(const tus_health_t *health, apr_time_t now);
+
+/**
+ * Takes a place, for a pass that is to call the endpoint. One that answered last has up to eight,
+ * and but for the first never more than a third of what all others leave; any other one has one.
+ * @return nonzero if there was one
+ */
+int tus_health_enter(tus_health_t *health, apr_time_t now);
+
+/** Gives it back: who waited the longest has it. */
+void tus_health_leave(tus_health_t *health, apr_time_t now);
+
+/** The call of a pass takes long, or did. */
+void tus_health_hang(tus_health_t *health, int is_hanging);
+
+/** Nonzero while the call of any pass takes long. */
+int tus_health_hangs(const tus_health_t *health);
+
+/** Waits for a place, unless it waits already, here or elsewhere; but not for one that hangs. */
+void tus_health_wait(tus_health_t *health, tus_health_waiter_t *waiter);
+
+/** It waits no longer. @return where it has a place, or NULL; that is the caller's now */
+tus_health_t *tus_health_begin(tus_health_waiter_t *waiter);
+
+/**
+ * A call came to its end.
+ * @param is_down it was not reached; then it is tried again after `backoff` or twice as long as
+ *        last time
+ * @return nonzero if that is news
+ */
+int tus_health_note(tus_health_t *health, int is_down, apr_interval_time_t backoff, apr_time_t now);
+
+/** It answers but refuses; or has been down for so long that its backoff is `max`, or as long as
+ *  can be. */
+int tus_health_is_hopeless(const tus_health_t *health, apr_interval_time_t max);
+
+/** That time, up to a quarter more or less. */
+apr_interval_time_t tus_health_jitter(apr_interval_time_t time);
+
+/** That time, or the nearest from min to TUS_HEALTH_BACKOFF_MAX. */
+apr_interval_time_t tus_health_clamp(apr_interval_time_t time, apr_interval_time_t min);
 
 /* ---- ring 1: names of the spool in order, a batch at a time (tus_spool_batch.c) ---- */
 
@@ -868,6 +977,24 @@ apr_status_t tus_small_remove(const char *path);
 /** Returns when the names in the directory of this path are on stable storage. */
 apr_status_t tus_small_sync(const char *path);
 
+/* ---- ring 2: what only this server can have written (tus_seal.c) ------------ */
+
+/** Bytes of a seal: hex digits and NUL. */
+#define TUS_SEAL_SIZE 65
+
+/**
+ * Seals a text by the key of a store, which is made where there is none.
+ * @param mac filled
+ * @param state_dir of the store
+ * @return APR_SUCCESS; TUS_EDAMAGED for a key that is none; or what the system said
+ */
+apr_status_t tus_seal_make(char mac[TUS_SEAL_SIZE], const char *state_dir, const char *text,
+                           apr_pool_t *p);
+
+/** Was that text sealed so for this store? @return APR_SUCCESS; TUS_EREFUSED; or as above */
+apr_status_t tus_seal_check(const char *mac, const char *state_dir, const char *text,
+                            apr_pool_t *p);
+
 /* ---- ring 2: events that wait to be told (tus_spool.c) --------------------- */
 
 /** Uploads fall into so many shards by their id; who tells the events of one holds its lock. */
@@ -902,15 +1029,27 @@ apr_status_t tus_spool_confirm(const char *state_dir, const tus_spooled_t *event
 /** It did not. APR_SUCCESS, also when there was none. One that may be told already stays. */
 apr_status_t tus_spool_retract(const char *state_dir, const tus_spooled_t *event, apr_pool_t *p);
 
+/**
+ * Confirming does not wait for the disk, as the record bears an event out; once this has returned
+ * there need be none. APR_SUCCESS, also where there is no spool.
+ */
+apr_status_t tus_spool_sync(const char *state_dir, const char *id);
+
 /** The shard of an upload. */
 int tus_spool_shard(const char *id);
 
 /**
- * When something was last put into a shard, confirmed or removed: its directory's time; 0 for
- * never. It is asked before tus_spool_work(). The kernel's clock goes in steps of some ms: a
+ * When somebody last began to put something into any shard; 0 for never. One call of the system:
+ * what did not change for longer than a request takes to put an event need not be looked into.
+ */
+apr_time_t tus_spool_touched(const char *state_dir);
+
+/**
+ * When something was last put into each shard, confirmed or removed: the time of its directory; 0
+ * for never. It is asked before tus_spool_work(). The kernel's clock goes in steps of some ms: a
  * change may not show that follows another so soon.
  */
-apr_time_t tus_spool_changed(const char *state_dir, int shard);
+void tus_spool_changed(const char *state_dir, apr_time_t changed[TUS_SPOOL_SHARDS]);
 
 /**
  * How many events wait, pending ones too, and since when the oldest does (0 for none): a scan of
@@ -921,10 +1060,17 @@ apr_status_t tus_spool_count(const char *state_dir, apr_uint64_t *waiting, apr_t
 
 /* ---- ring 2: telling them (tus_spool_work.c) ------------------------------- */
 
+/** A shard that nobody else works off meanwhile, by its handles. */
+typedef struct tus_spool_shard_t {
+    int number;
+    int spool, dir;
+} tus_spool_shard_t;
+
 /** What becomes of it. */
 typedef enum {
     TUS_SPOOL_DONE,  /**< told, or it never happened: remove it */
     TUS_SPOOL_LATER, /**< and with it all that follows for the same upload and hook */
+    TUS_SPOOL_WAIT,  /**< the same, but for this pass alone: nothing is noted in its file */
     TUS_SPOOL_READY, /**< a pending one did happen: keep it, and ask about it again at once */
     TUS_SPOOL_FAILED /**< move it aside, to spool/failed; what follows has its turn */
 } tus_spool_e;
@@ -934,31 +1080,70 @@ typedef enum {
  * the spool. A pending one is judged: DONE says that it never happened and that nobody will
  * confirm it, so the caller must hold the upload to say so; and it calls tus_spool_retract() as
  * long as it does, for a request that comes then may put the same event again.
- * @param due for TUS_SPOOL_LATER: when it is to be asked again, an absolute time; one further
- *        than TUS_SPOOL_DELAY_MAX is brought forward
+ * @param due for TUS_SPOOL_LATER and TUS_SPOOL_WAIT: when it is to be asked again, an absolute
+ *        time; one further than TUS_SPOOL_DELAY_MAX is brought forward
  * @param p cleared after each event
  */
 typedef tus_spool_e (*tus_spool_fn)(void *baton, const tus_spooled_t *event, apr_time_t *due,
                                     apr_pool_t *p);
 
+/** Whoever tells: tell(), and what is asked before a file is opened; that may be NULL. */
+typedef struct tus_spool_teller_t {
+    tus_spool_fn tell;
+
+    /**
+     * Are events held back that have such a name? Asked often, so it should be quick. What it once
+     * said of a hook it says to the end of the pass, also of uploads that were created later: an
+     * event that is held back is not looked at, and what follows it could overtake it.
+     * @return until when, or 0
+     */
+    apr_time_t (*hold)(void *baton, const tus_spooled_name_t *name);
+
+    /** An event is about to be opened. @return 0, or until when it is not */
+    apr_time_t (*take)(void *baton, const tus_spooled_name_t *name);
+
+    void *baton;
+} tus_spool_teller_t;
+
 /**
- * Goes through the events of a shard that are due, each once. An upload's are asked about in their
- * order, for each hook by itself: none before an earlier one is done or failed, be that due or
- * not. Different uploads come in any order, another each time, so that none starves. A file that
- * is no event, or not of its name, is moved aside; hidden ones are left alone.
+ * Goes through the events of a shard that are due, each once. The shard is the caller's; more than
+ * one pass may go through it at a time if their take() keeps them from the same hook. An upload's
+ * are asked about in their order, for each hook by itself: none before an earlier one is done or
+ * failed, be that due or not. Different uploads come in any order, another each time, so that none
+ * starves. A file that is no event, or not of its name, is moved aside; hidden ones are left alone.
  *
  * Takes less than 2 MiB of memory beside one event, however many there are. Beyond some thousand
- * the names are read over and over, a batch at a time.
+ * the names are read over and over, a batch at a time; those that are held back are read once.
  * @param next set, whatever is returned, to when there is something due again, or 0; pending
  *        events, and what is left at the deadline, are something. What is put or confirmed
  *        meanwhile may be missing from it: tus_spool_changed() tells.
  * @param deadline when to stop, or 0; looked at after each event, so at least one is asked about
- * @return APR_SUCCESS; APR_EBUSY while another does it; APR_INCOMPLETE at the deadline;
- *         TUS_EDAMAGED if a file was moved aside that is no event; or what the system said, when
- *         all else was gone through
+ * @return APR_SUCCESS; APR_INCOMPLETE at the deadline; TUS_EDAMAGED if a file was moved aside that
+ *         is no event; or what the system said, when all else was gone through
  */
-apr_status_t tus_spool_work(const char *state_dir, int shard, apr_time_t now, apr_time_t deadline,
-                            tus_spool_fn fn, void *baton, apr_time_t *next, apr_pool_t *p);
+apr_status_t tus_spool_work(const tus_spool_shard_t *shard, apr_time_t now, apr_time_t deadline,
+                            const tus_spool_teller_t *teller, apr_time_t *next, apr_pool_t *p);
+
+/* ---- ring 2: the bell of who tells them (tus_bell.c) ------------------------ */
+
+/** Stores are rung for together that fall into one of so many places. */
+#define TUS_BELL_PLACES 256
+
+/** Bytes of shared memory that it takes, zeroed. */
+apr_size_t tus_bell_size(void);
+
+/** Of the directory of a store in TusStateDir. */
+int tus_bell_place(const char *state_dir);
+
+/** Something was put into a shard. Never blocks; safe in any thread and process. */
+void tus_bell_ring(void *bell, const char *state_dir, int shard);
+
+/** Was it rung since? @param heard what this said last; updated */
+int tus_bell_heard(void *bell, apr_uint64_t *heard);
+
+/** Calls fn for each place and shard that was rung for, once. */
+typedef void (*tus_bell_fn)(void *baton, int place, int shard);
+void tus_bell_take(void *bell, tus_bell_fn fn, void *baton);
 
 /* ---- ring 2: the directories of the spool (tus_spool_dir.c) ---------------- */
 
@@ -967,6 +1152,14 @@ apr_status_t tus_spool_dir_open(const char *state_dir, int *spool);
 
 /** The directory of a shard, as a handle. Close it with close(). */
 apr_status_t tus_spool_dir_shard(int spool, int shard, int *dir);
+
+/**
+ * Takes a shard, until tus_spool_dir_unlock() or the end of the process.
+ * @return APR_SUCCESS; APR_ENOENT if nobody ever put anything; APR_EBUSY while another has it; or
+ *         what the system said
+ */
+apr_status_t tus_spool_dir_lock(tus_spool_shard_t *shard, const char *state_dir, int number);
+void tus_spool_dir_unlock(tus_spool_shard_t *shard);
 
 /** Room for the name of a shard: two hex digits and NUL. */
 #define TUS_SPOOL_SHARD_SIZE 3
@@ -985,6 +1178,11 @@ typedef struct tus_spool_times_t {
     apr_time_t since; /**< since when it waits */
     apr_time_t due;   /**< when it is to be asked about, or judged */
 } tus_spool_times_t;
+
+struct timespec;
+
+/** A time of a file; one beyond all reason is 0, long ago. */
+apr_time_t tus_spool_dir_time(const struct timespec *time);
 
 /** Reads the times of the event of that name; such as cannot be are 0, long ago. */
 apr_status_t tus_spool_dir_times(int dir, const char *name, tus_spool_times_t *times);

@@ -8,7 +8,7 @@ set -u
 
 FIELDS='Description Syntax Default Context'
 # Members of tus_settings_t that follow from others and have no directive.
-DERIVED='max_size_htaccess expire_htaccess keeps_expiration'
+DERIVED='max_size_htaccess expire_htaccess keeps_expiration sections'
 KINDS='SETTING|ADDING|AP_INIT_\w+'
 
 complain()

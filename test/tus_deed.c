@@ -60,10 +60,14 @@ static void ignore_lost(void *baton, const char *id)
 
 static const tus_events_t events = {
     .pre_create = agree,
+    .not_made = agree,
+    .will_create = agree,
     .post_create = ignore,
     .pre_finish = agree,
+    .will_finish = agree,
     .post_finish = ignore,
     .pre_terminate = agree,
+    .will_terminate = agree,
     .post_terminate = ignore,
     .expired = ignore,
     .cut = ignore_cut,

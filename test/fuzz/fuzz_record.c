@@ -38,6 +38,18 @@ static void compare_parts(const apr_array_header_t *parts, const apr_array_heade
     }
 }
 
+static void compare_hooks(const apr_array_header_t *hooks, const apr_array_header_t *again)
+{
+    int n = hooks ? hooks->nelts : 0, i;
+
+    HOLDS((again ? again->nelts : 0) == n);
+    for (i = 0; i < n; i++) {
+        HOLDS(tus_hook_is_reference(APR_ARRAY_IDX(hooks, i, const char *)));
+        HOLDS(fuzz_same(APR_ARRAY_IDX(hooks, i, const char *),
+                        APR_ARRAY_IDX(again, i, const char *)));
+    }
+}
+
 static void check(const tus_record_t *record)
 {
     HOLDS(tus_id_is_valid(record->id));
@@ -64,6 +76,7 @@ static void compare(const tus_record_t *record, const tus_record_t *again)
     }
     compare_pairs(record->pairs, again->pairs);
     compare_parts(record->parts, again->parts);
+    compare_hooks(record->hooks, again->hooks);
 }
 
 /* What HEAD says of the metadata, whoever wrote it, is a header that can be read. */

@@ -28,12 +28,28 @@ static void check_headers(const apr_table_t *headers)
     }
 }
 
+/* Digits, and commas at their places. */
+static void check_hook(const char *hook)
+{
+    apr_size_t len = strlen(hook), i;
+
+    HOLDS(len >= TUS_HOOK_KEY_SIZE - 1);
+    HOLDS(len < TUS_HOOK_KEY_SIZE + TUS_HOOK_SECTIONS_MAX * TUS_HOOK_SECTION_SIZE);
+    HOLDS((len - (TUS_HOOK_KEY_SIZE - 1)) % TUS_HOOK_SECTION_SIZE == 0);
+    for (i = 0; i < len; i++) {
+        int is_comma = i >= TUS_HOOK_KEY_SIZE - 1
+                       && (i - (TUS_HOOK_KEY_SIZE - 1)) % TUS_HOOK_SECTION_SIZE == 0;
+
+        HOLDS(is_comma ? hook[i] == ',' : strchr(HEX, hook[i]) != NULL);
+    }
+}
+
 static void check(const tus_spooled_t *event)
 {
     HOLDS(tus_id_is_valid(event->id) && event->created >= 0 && event->at >= 0);
     HOLDS(event->type == TUS_HOOK_POST_CREATE || event->type == TUS_HOOK_POST_FINISH
           || event->type == TUS_HOOK_POST_TERMINATE);
-    HOLDS(is_hex(event->hook, TUS_HOOK_KEY_SIZE - 1));
+    check_hook(event->hook);
     HOLDS(is_hex(event->event_id, TUS_EVENT_ID_SIZE - 1));
     HOLDS(strlen(event->body) == event->len && !event->is_pending);
     check_headers(event->headers);
@@ -44,6 +60,7 @@ static void check_name(const tus_spooled_t *event, apr_pool_t *p)
     char name[TUS_SPOOLED_NAME_SIZE];
 
     HOLDS(tus_spooled_name(name, event) == APR_SUCCESS);
+    HOLDS(strncmp(strrchr(name, '.') + 1, event->hook, TUS_HOOK_KEY_SIZE - 1) == 0);
     HOLDS(strlen(name) == sizeof(name) - 1 && !strchr(name, '/'));
     HOLDS(tus_spooled_kind(name) == TUS_SPOOLED_READY);
     HOLDS(tus_spooled_kind(apr_pstrcat(p, name, TUS_SPOOLED_PENDING, NULL)) == TUS_SPOOLED_PENDS);

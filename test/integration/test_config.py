@@ -354,6 +354,17 @@ def test_max_size(server, value, size):
     assert_error(tus.create(size + 1), 413, 'ERR_MAX_SIZE_EXCEEDED')
 
 
+def test_a_hook_of_an_htaccess_waits_for_a_minute_at_most(server):
+    directory = server.make_dir(server.htdocs / 'up')
+    (directory / 'page.html').write_text('static')
+    server.start(f'<Directory "{server.htdocs}">\nAllowOverride All\n</Directory>\n')
+    for time, status in (('1mi', 200), ('61s', 500)):
+        (directory / '.htaccess').write_text(f'TusHookTimeout {time}\n')
+        with Tus(server).connect() as conn:
+            assert conn.request('GET', '/up/page.html').status == status
+    server.expect_log('from 1ms to 1mi in an .htaccess')
+
+
 def test_allow_max_size_bounds_an_htaccess(server):
     store = server.make_store()
     for name, size in (('less', '10'), ('more', '1G'), ('none', '0')):

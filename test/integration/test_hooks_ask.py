@@ -4,14 +4,17 @@ import contextlib
 import os
 import re
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from testenv.expiry import backdate
+from testenv.h2 import H2Connection
 from testenv.hooked import EVENTS, Hooked, assert_failed, failed, start, verify
 from testenv.hookserver import HookServer
 from testenv.httpd import endpoint
-from testenv.store import upload_id
+from testenv.store import Store, upload_id
 from testenv.tus import Tus, assert_error, metadata, patch_fields
 from testenv.util import give_to_user, wait_until
 
@@ -174,10 +177,51 @@ def test_an_id_of_another_upload(tus):
     tus.says('pre-create', change(ID='taken'))
     url = tus.new(10, b'hello')
     before = tus.store.snapshot()
-    tus.server.expect_log('cannot make an upload with the id that a hook chose: taken')
-    assert_error(tus.create(10, b'other'), 500, 'ERR_INTERNAL_SERVER_ERROR')
+    taken(tus, "the id 'taken'")
+    assert_failed(tus.create(10, b'other'))
     assert tus.store.snapshot() == before
     assert tus.append(url, 5, b'world') == 10
+    assert_failed(tus.create(10, b'other'))
+    assert tus.get(url).body == b'helloworld'
+
+
+def taken(tus, what):
+    failed(tus.server, tus.hooks.url, status=200, why=f'it sets {re.escape(what)}, which is taken')
+
+
+@pytest.mark.parametrize('uid', ['taken/below', 'above'])
+def test_an_id_that_another_is_in_the_way_of(tus, uid):
+    for there in ('taken', 'above/it'):
+        tus.says('pre-create', change(ID=there))
+        tus.new(10, b'hello')
+    before = everything(tus)
+    taken(tus, f"the id '{uid}'")
+    tus.says('pre-create', change(ID=uid))
+    assert_failed(tus.create(10, b'other'))
+    assert everything(tus) == before
+
+
+def everything(tus):
+    return {path: path.is_file() and path.read_bytes() for path in tus.store.path.rglob('*')}
+
+
+def test_an_id_of_an_upload_that_runs(tus):
+    tus.says('pre-create', change(ID='runs'))
+    url = tus.new(10)
+    taken(tus, "the id 'runs'")
+    with tus.hold(url, 0, 10, b'hello') as patch:
+        assert_failed(tus.create(10, b'other'))
+        assert patch.finish(b'world').status == 204
+    assert tus.get(url).body == b'helloworld'
+
+
+def test_an_id_of_another_final(tus):
+    parts = [tus.partial(3, b'one')]
+    tus.says('pre-create', change(ID='whole'))
+    final = tus.final(parts)
+    taken(tus, "the id 'whole'")
+    assert_failed(tus.concat(parts, [('Upload-Metadata', metadata(a='b'))]))
+    assert tus.get(final).body == b'one'
 
 
 @pytest.mark.parametrize('uid', [
@@ -261,9 +305,9 @@ def test_a_place_out_of_the_store(tus, path):
 def test_a_place_behind_a_symbolic_link(tus):
     outside = tus.server.make_dir(tus.server.root / 'outside')
     os.symlink(outside, at_path(tus, 'link'))
-    tus.server.expect_log('cannot make an upload')
+    taken(tus, "Storage.Path 'link/x'")
     tus.says('pre-create', change(Storage={'Path': 'link/x'}))
-    assert_error(tus.create(5, b'hello'), 500, 'ERR_INTERNAL_SERVER_ERROR')
+    assert_failed(tus.create(5, b'hello'))
     assert not list(outside.iterdir()) and tus.store.files() == {'link'}
 
 
@@ -272,10 +316,13 @@ def test_the_place_of_another_upload(tus):
     tus.says('pre-create', change(ID='first'))
     tus.upload(b'first')
     before = tus.store.snapshot()
-    for path, log in (('first', 'cannot make an upload'), ('first.info', 'failed: status 200')):
-        tus.server.expect_log(log)
-        tus.says('pre-create', change(Storage={'Path': path}))
-        assert tus.create(5, b'other').status in (500, 502)
+    taken(tus, "Storage.Path 'first'")
+    taken(tus, "the id 'second' and Storage.Path 'first'")
+    failed(tus.server, tus.hooks.url, status=200, why="it sets the storage_path 'first.info'")
+    for said in ({'Storage': {'Path': 'first'}}, {'Storage': {'Path': 'first.info'}},
+                 {'ID': 'second', 'Storage': {'Path': 'first'}}):
+        tus.says('pre-create', change(**said))
+        assert_failed(tus.create(5, b'other'))
         assert tus.store.snapshot() == before
 
 
@@ -301,7 +348,8 @@ def test_an_answer_that_says_nothing(tus, body):
 def test_the_words_of_others_change_nothing(tus):
     """RejectTermination, StopUpload and ChangeFileInfo belong to other events."""
     tus.answers({'Type': 'pre-create', 'answer': {'RejectTermination': True, 'StopUpload': True}},
-                {'Type': 'pre-finish', 'answer': {'RejectUpload': True, **change(ID='x')}},
+                {'Type': 'pre-finish', 'answer': {'RejectUpload': True, 'StopUpload': True,
+                                                  **change(ID='x')}},
                 {'Type': 'pre-terminate', 'answer': {'RejectUpload': True, 'StopUpload': True}},
                 {'answer': {'RejectUpload': True, 'RejectTermination': True, **change(ID='x')}})
     url = tus.upload(b'hello')
@@ -338,7 +386,7 @@ def test_it_adds_to_a_creation(tus, length, body, status):
     answer = tus.create(length, body)
     assert (answer.status, answer.body) == (202, b'finished')
     assert (answer.get('X-One'), answer.get('X-Two')) == ('a', 'b')
-    assert answer.get('X-Both') == 'second, first'
+    assert answer.get('X-Both') == 'second'
     tus.answers()
     assert tus.create(length, body).status == status
 
@@ -439,6 +487,15 @@ def test_a_termination_that_nobody_answers(tus):
     tus.told(upload_id(url), *ALL)
 
 
+def test_nothing_is_asked_of_what_has_expired(hook_server, httpd):
+    hooks = hook_server()
+    tus = start(httpd(), hooks, 'TusExpire 1h')
+    url = tus.new(10, b'hello')
+    backdate(tus, url, 5400)
+    assert_error(tus.delete(url), 410, 'ERR_UPLOAD_GONE')
+    assert tus.asked() == ['pre-create']
+
+
 def test_a_termination_takes_what_the_hook_adds(tus):
     url = tus.new(5)
     tus.says('pre-terminate', {'HTTPResponse': response(200, 'gone', X_A='b')})
@@ -476,6 +533,113 @@ def test_progress_is_told_of_what_an_interrupted_request_brought(tus):
                         if call.upload['Offset'] == 3], 'progress')
 
 
+def offsets_told(hooks, url):
+    return [call.upload['Offset'] for call in hooks.of('post-receive', upload=upload_id(url))]
+
+
+def test_progress_is_told_of_a_client_that_stalls(tus):
+    """Once, however long it is silent, and not again when its request ends."""
+    url, clock = tus.new(10), tus.new(1000)
+    with tus.hold(url, 0, 10, b'abc'):
+        tus.hooks.wait(1, 'post-receive', upload=upload_id(url))
+        with tus.told_of_progress(clock, 1000) as other:
+            tus.trickle(other, lambda: len(offsets_told(tus.hooks, clock)) >= 5)
+        assert tus.store.is_held(url), 'it ended before it was told'
+    tus.append(url, 3, b'defghij')
+    wait_until(lambda: 10 in offsets_told(tus.hooks, url), 'the end to be told')
+    assert offsets_told(tus.hooks, url) == [3, 10]
+
+
+def test_progress_is_told_once_the_call_before_has_ended(tus):
+    slow = threading.Event()
+    tus.answers({'Type': 'post-receive', 'times': 1, 'until': slow})
+    url = tus.new(10)
+    with tus.hold(url, 0, 10, b'a') as patch:
+        tus.hooks.wait(1, 'post-receive')
+        patch.send(b'b')
+        wait_until(lambda: tus.store.size(url) == 2, 'it to be stored')
+        assert offsets_told(tus.hooks, url) == [1]
+        slow.set()
+        tus.hooks.wait(2, 'post-receive')
+        assert offsets_told(tus.hooks, url) == [1, 2]
+
+
+def test_progress_is_told_at_each_interval(hook_server, httpd, mpm):
+    """Not at each read: the bytes come one by one, each when the one before is stored."""
+    interval = 0.3
+    hooks, server = hook_server(), httpd(mpm=mpm)
+    store = server.make_store()
+    server.start(endpoint('Location /files', store, f'TusHook {hooks.url} post-receive',
+                          f'TusHookProgressInterval {interval * 1000:.0f}ms'))
+    tus = Hooked(server, hooks, store=store)
+    url = tus.new(100000)
+    begin = time.monotonic()
+    with tus.hold(url, 0, 100000, b'x') as patch:
+        patch.sent = 1
+        while len(hooks.of()) < 3:
+            patch.send(b'x')
+            patch.sent += 1
+            wait_until(lambda: store.size(url) == patch.sent, 'it to be stored')
+        count = len(hooks.of())
+    assert count <= (time.monotonic() - begin) / interval
+
+
+def test_progress_of_others_is_told_while_an_endpoint_hangs(hook_server, httpd):
+    """What hooks of .htaccess files never answer takes neither other directories' threads nor the
+    server's, nor does it keep the server's own hook from being told of the same upload."""
+    bad, good, other = hook_server(), hook_server(), hook_server()
+    bad.script = [{'until': threading.Event()}]
+    server = httpd(mpm_settings='StartServers 1\nServerLimit 1\nThreadsPerChild 32\n'
+                                'MinSpareThreads 1\nMaxSpareThreads 32\nMaxRequestWorkers 32')
+    store = server.make_store()
+    server.start(f'<Directory "{server.htdocs}">\nAllowOverride FileInfo\n'
+                 f'TusAllowHook {bad.url} {other.url}\nTusHook {good.url} post-receive\n'
+                 'TusHookProgressInterval 20ms\n</Directory>\n'
+                 + endpoint('Location /files', store, f'TusHook {good.url} post-receive',
+                            'TusHookProgressInterval 20ms'))
+
+    def directory(name, hooks):
+        path = server.make_dir(server.htdocs / name)
+        own = Store(server.make_dir(path / 'store'))
+        (path / '.htaccess').write_text('TusEngine On\nTusStore file store\nTusHookTimeout 1mi\n'
+                                        f'TusHook {hooks.url} post-receive\n')
+        return Tus(server, f'/{name}/', own)
+
+    def told(place):
+        url = place.new(10)
+        place.patch(url, 0, b'hello')
+        return good.wait(1, 'post-receive', upload=upload_id(url))
+
+    customers = [directory(f'bad{i}', bad) for i in range(5)]
+    for i, customer in enumerate(customers):
+        for _ in range(6 if i else 20):
+            told(customer)
+        bad.wait(4 * min(i + 1, 4))
+        if i == 0:
+            told(directory('other', other))
+            other.wait(1)
+    assert len(bad.of()) == 16
+    told(Tus(server, store=store))
+
+
+def test_progress_that_waits_has_the_fields_of_its_request(hook_server, httpd):
+    """A field that TusHookForwardHeader names, long after its request has gone."""
+    hooks = hook_server()
+    tus = start(httpd(), hooks, 'TusHookForwardHeader X-Tenant', events='post-receive')
+    slow = threading.Event()
+    tus.says('post-receive', until=slow)
+    urls = [tus.new(10) for _ in range(12)]
+    for number, url in enumerate(urls):
+        tus.patch(url, 0, b'hello', headers=[('X-Tenant', f'tenant-{number}')])
+    hooks.wait(4)
+    for _ in range(20):
+        tus.patch(urls[0], 7, b'x', headers=[('X-Other', 'y' * 4000)])
+    slow.set()
+    for number, url in enumerate(urls):
+        call = hooks.wait(1, upload=upload_id(url))[0]
+        assert call.get('X-Tenant') == f'tenant-{number}'
+
+
 def test_nobody_waits_for_progress(tus):
     """An endpoint that never answers, and one that is not there, disturb nothing."""
     forever = threading.Event()
@@ -503,6 +667,33 @@ def test_a_stopped_upload(tus, said, status, body):
     assert tus.head(url).status == 404
     tus.assert_nothing_made()
     tus.told(upload_id(url), *GONE)
+
+
+@pytest.mark.parametrize('delay', [0, 0.5])
+def test_a_client_that_stalls_is_stopped(hook_server, httpd, mpm, delay):
+    """It sends nothing more, and its request has its answer long before Timeout."""
+    hooks = hook_server()
+    tus = start(httpd(mpm=mpm), hooks)
+    tus.says('post-receive', {'StopUpload': True, 'HTTPResponse': response(422, 'virus')},
+             delay=delay)
+    url = tus.new(1000)
+    with tus.hold(url, 0, 1000, b'x' * 100) as patch:
+        answer = patch.response()
+    assert (answer.status, answer.body) == (422, b'virus')
+    assert offsets_told(hooks, url) == [100]
+    tus.told(upload_id(url), *GONE)
+
+
+def test_the_first_of_two_hooks_stops_it(hook_server, httpd):
+    """Each is told on its own; one that does not answer keeps no other one from stopping it."""
+    first, second = hook_server(path='/first'), hook_server(path='/second')
+    first.script = [{'Type': 'post-receive', 'until': threading.Event()}]
+    second.script = [{'Type': 'post-receive', 'answer': {
+        'StopUpload': True, 'HTTPResponse': response(422, 'virus')}}]
+    tus = start(httpd(), first, f'TusHook {second.url} post-receive')
+    with tus.hold(tus.new(1000), 0, 1000, b'x') as patch:
+        answer = patch.response()
+    assert (answer.status, answer.body) == (422, b'virus')
 
 
 def test_stopped_in_its_process(hook_server, httpd, mpm):
@@ -597,7 +788,60 @@ def test_what_a_later_one_says_stands_before(two):
     answer = two.create(5)
     assert (answer.status, answer.body, answer.get('Location')) == (202, b'two', '/files/b')
     assert two.head('/files/b').get('Upload-Metadata') == metadata(a='1')
-    assert (answer.get('X-A'), answer.get('X-B'), answer.get('X-Both')) == ('1', '2', '2, 1')
+    assert (answer.get('X-A'), answer.get('X-B'), answer.get('X-Both')) == ('1', '2', '2')
+
+
+def test_who_chose_what_is_taken(two):
+    """The log blames those who set something, not who only was asked."""
+    two.says('pre-create', change(ID='a'))
+    two.new(5)
+    failed(two.server, two.hooks.url, status=200, why="it sets the id 'a', which is taken")
+    assert_failed(two.create(5))
+    assert f'{two.second.url} ' not in '\n'.join(two.server.error_log.loud_lines())
+
+
+@pytest.mark.parametrize('name', ['X-Both', 'Cache-Control', 'Set-Cookie', 'Vary', 'ETag',
+                                  'WWW-Authenticate', 'Retry-After', 'Content-Language'])
+def test_the_last_of_three_has_the_word(hook_server, httpd, name):
+    """Whatever the case of its letters, and whatever httpd has set beside it."""
+    hooks = [hook_server([{'Type': 'pre-create', 'answer': {'HTTPResponse': {'Header': {
+        spelled: value, 'X-Own': value}}}}])
+        for spelled, value in ((name, 'one'), (name.upper(), 'two'), (name.lower(), 'three'))]
+    tus = start(httpd(modules=['headers']), hooks[0],
+                *(f'TusHook {each.url} pre-create' for each in hooks[1:]), events='pre-create')
+    answer = tus.create(5)
+    assert (answer.status, answer.get('X-Own')) == (201, 'three')
+    values = [value.strip() for each in answer.all(name) for value in each.split(',')]
+    assert [value for value in values if value != 'Origin'] == ['three'], answer
+
+
+@pytest.mark.parametrize('name', ['Cache-Control', 'Content-Language', 'X-Frame-Options'])
+@pytest.mark.parametrize('refused', [False, True])
+def test_no_field_is_there_twice(hook_server, httpd, name, refused):
+    """What the configuration sets has the last word."""
+    hooks = hook_server([{'Type': 'pre-create', 'answer': {
+        'RejectUpload': refused, 'HTTPResponse': {'Header': {name: 'hook'}}}}])
+    tus = start(httpd(modules=['headers']), hooks, f'Header set {name} server',
+                events='pre-create')
+    answer = tus.create(5)
+    assert answer.status == (400 if refused else 201)
+    assert answer.get(name) == 'server'
+
+
+def test_vary_adds_up(tus):
+    """What CORS says of it stays, and is said once."""
+    for said, answered in (('Cookie', ['Origin', 'Cookie']), ('Origin', ['Origin'])):
+        tus.says('pre-create', {'HTTPResponse': {'Header': {'Vary': said}}})
+        assert re.split(', *', tus.create(5).get('Vary')) == answered
+
+
+def test_the_type_is_there_once(hook_server, httpd):
+    first = hook_server([{'answer': {'HTTPResponse': response(None, 'one', CONTENT_TYPE='a/a')}}])
+    second = hook_server([{'answer': {'HTTPResponse': response(None, 'two', content_type='b/b')}}])
+    tus = start(httpd(), first, f'TusHook {second.url} pre-create', 'ForceType text/x',
+                events='pre-create')
+    answer = tus.create(5)
+    assert (answer.body, answer.get('Content-Type')) == (b'two', 'b/b')
 
 
 def test_one_that_fails_is_enough(two):
@@ -714,6 +958,19 @@ def test_timeout(hook_server, httpd):
     assert 100 <= int(match[1]) < 5000
 
 
+@pytest.mark.parametrize('type', ['pre-create', 'pre-finish', 'pre-terminate'])
+def test_one_that_fails_is_an_error_in_the_log(tus, type):
+    """Seen with httpd's own LogLevel, and once for all tries."""
+    url = tus.new(5)
+    failed(tus.server, tus.hooks.url, type, 404)
+    tus.says(type, status=404)
+    deed = {'pre-create': lambda: tus.create(5), 'pre-terminate': lambda: tus.delete(url),
+            'pre-finish': lambda: tus.patch(url, 0, b'hello')}[type]
+    assert_failed(deed())
+    lines = re.findall(rf'\[tus:(\w+)\] .*hook {type} .* failed:', tus.server.error_log.unread())
+    assert lines == ['error']
+
+
 @pytest.mark.parametrize('rule', [
     {'status': 500}, {'status': 503}, {'status': 429}, {'drop': 'close'}, {'drop': 'reset'},
     {'raw': b'HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf'}], ids=str)
@@ -749,6 +1006,89 @@ def test_tries(httpd, hook_server, retry, tries):
     failed(tus.server, hooks.url, status=500)
     assert_failed(tus.create(5))
     assert len(hooks.of()) == tries
+
+
+def test_tries_end_with_the_time_of_a_request(hook_server, httpd):
+    """Timeout, of the whole server: what an .htaccess wants does not hold a worker for days."""
+    hooks = hook_server([{'status': 500}])
+    server = httpd()
+    store = server.make_store()
+    server.start('Timeout 1\n' + endpoint('Location /files', store,
+                                          f'TusHook {hooks.url} pre-create',
+                                          'TusHookRetry 100 300ms'))
+    failed(server, hooks.url, status=500)
+    assert_failed(Tus(server).create(5))
+    assert len(hooks.of()) == 3
+
+
+def test_nobody_tries_again_for_a_client_that_is_gone(hook_server, httpd):
+    hooks = hook_server([{'status': 500}])
+    tus = start(httpd(), hooks, 'TusHookRetry 5 1s', events='pre-create')
+    failed(tus.server, hooks.url, status=500)
+    with tus.connect() as conn:
+        conn.send_request('POST', '/files/', [('Tus-Resumable', '1.0.0'), ('Upload-Length', 5)],
+                          b'')
+        hooks.wait(1)
+    tus.server.wait_log('hook pre-create .* failed: status 500')
+    assert len(hooks.of()) == 1
+
+
+@pytest.mark.parametrize('tls', [False, True])
+@pytest.mark.parametrize('how', ['close', 'reset', 'half_close'])
+def test_nobody_tries_again_however_the_client_goes(hook_server, httpd, how, tls):
+    """In the midst of a pause. One that says it will send no more counts as gone, too."""
+    hooks = hook_server([{'status': 500}])
+    server = httpd(tls=tls)
+    tus = start(server, hooks, 'TusHookRetry 2 50s', events='pre-create',
+                extra='Timeout 300\n' + (server.tls_vhost() if tls else ''))
+    tus.tls = tls
+    failed(server, hooks.url, status=500)
+    with tus.connect() as conn:
+        conn.send_request('POST', '/files/', [('Tus-Resumable', '1.0.0'), ('Upload-Length', 5)],
+                          b'')
+        hooks.wait(1)
+        getattr(conn, how)()
+        server.wait_log('hook pre-create .* failed: status 500')
+    assert len(hooks.of()) == 1
+
+
+@pytest.mark.parametrize('whole', [False, True])
+def test_nobody_tries_again_for_a_stream_that_is_reset(hook_server, httpd, whole):
+    """Other streams of that connection are asked about as ever."""
+    hooks = hook_server([{'status': 500, 'times': 1}])
+    server = httpd(modules=['http2'])
+    tus = start(server, hooks, 'TusHookRetry 2 50s', events='pre-create',
+                extra='Timeout 300\nProtocols h2c http/1.1\n')
+    failed(server, hooks.url, status=500)
+    create = ('POST', '/files/', [('tus-resumable', '1.0.0'), ('upload-length', '5')], b'')
+    with H2Connection(server.port) as conn:
+        stream = conn.open(*create)
+        hooks.wait(1)
+        if whole:
+            conn.close()
+        else:
+            stream.reset()
+        server.wait_log('hook pre-create .* failed: status 500')
+        assert len(hooks.of()) == 1
+        assert whole or conn.open(*create).response().status == 201
+
+
+@pytest.mark.parametrize('end', ['stop', 'graceful'])
+def test_nobody_tries_again_while_the_server_stops(hook_server, httpd, mpm, end):
+    hooks = hook_server([{'status': 500}])
+    tus = start(httpd(mpm=mpm), hooks, 'TusHookRetry 2 50s', events='pre-create',
+                extra='Timeout 300\n')
+    tus.server.allow_log('failed: status 500|AH03093')
+    with tus.connect() as conn:
+        conn.send_request('POST', '/files/', [('Tus-Resumable', '1.0.0'), ('Upload-Length', 5)],
+                          b'')
+        hooks.wait(1)
+        children = tus.server.children()
+        getattr(tus.server, end)()
+        if end == 'graceful':
+            assert_failed(conn.response('POST'))
+            wait_until(lambda: not set(children) & set(tus.server.children()), 'the old to end')
+    assert len(hooks.of()) == 1
 
 
 # -- signatures ------------------------------------------------------------------------------------

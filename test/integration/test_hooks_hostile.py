@@ -15,7 +15,6 @@ from testenv.http import request_head
 from testenv.httpd import endpoint, resident
 from testenv.store import upload_id
 from testenv.tus import Tus, assert_of_endpoint, patch_fields
-from testenv.util import free_port
 
 MIB = 1 << 20
 VERSION = ('Tus-Resumable', '1.0.0')
@@ -437,49 +436,6 @@ def test_a_unix_socket_that_is_not_there(httpd):
                       rf'unix:{server.root}/none.sock gave no answer')
     assert_failed(Tus(server).create(5))
     assert not store.files()
-
-
-def test_https_is_verified(hook_server, httpd):
-    """This one's certificate nobody signed."""
-    hooks = hook_server(tls=True)
-    tus = start(httpd(), hooks, events='pre-create')
-    failed(tus.server, hooks.url, why='.*certificate')
-    assert_failed(tus.create(5))
-    assert not hooks.calls and not tus.store.files()
-
-
-def test_https_that_is_not_verified(hook_server, httpd):
-    hooks = hook_server(tls=True)
-    tus = start(httpd(), hooks, 'TusHookVerify Off')
-    url = tus.upload(b'hello')
-    tus.told(upload_id(url), 'post-create', 'post-finish')
-
-
-def test_https_without_an_end_of_the_answer(hook_server, httpd):
-    """Over TLS a body that ends with the connection may have been cut off by anybody."""
-    hooks = hook_server([{'raw': answer(b'{}')}], tls=True)
-    tus = start(httpd(), hooks, 'TusHookVerify Off', events='pre-create')
-    failed(tus.server, hooks.url, why='.*no word of where the answer ends')
-    assert_failed(tus.create(5))
-
-
-def test_https_at_a_port_that_speaks_no_tls(hook_server, httpd):
-    server = httpd()
-    with socket.create_server(('127.0.0.1', free_port())) as listener:
-        port = listener.getsockname()[1]
-        thread = threading.Thread(target=hang_up, args=(listener,), daemon=True)
-        thread.start()
-        where = f'https://localhost:{port}/'
-        server.start(endpoint('Location /files', server.make_store(), f'TusHook {where} pre-create',
-                              'TusHookRetry 1'))
-        failed(server, where)
-        assert_failed(Tus(server).create(5))
-        thread.join()
-
-
-def hang_up(listener):
-    with listener.accept()[0] as sock:
-        sock.sendall(b'HTTP/1.1 400 Bad Request\r\n\r\n')
 
 
 def test_a_proxy_of_the_environment_is_not_used(hook_server, httpd):

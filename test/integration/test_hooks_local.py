@@ -165,6 +165,66 @@ def test_of_a_call_only_the_script_itself(httpd):
     assert not local.script.wait(1)[0].is_hook
 
 
+# Each makes TUS_HOOK of some word of a configuration, for all requests.
+SETTINGS = {
+    'SetEnv': 'SetEnv TUS_HOOK 1\n', 'SetEnvIf': 'SetEnvIf X-Hook (.+) TUS_HOOK=$1\n',
+    'SetEnvIfNoCase': 'SetEnvIfNoCase Request_Method . TUS_HOOK\n',
+    'BrowserMatch': 'BrowserMatch . TUS_HOOK=1\n', 'PassEnv': 'PassEnv TUS_HOOK\n',
+    'RewriteRule': 'RewriteEngine On\nRewriteRule . - [E=TUS_HOOK:1]\n',
+    'RewriteRule that leads there':
+        'RewriteEngine On\nRewriteRule .*elsewhere$ /hook.cgi [E=TUS_HOOK:%{HTTP:X-Hook}]\n'}
+CLAIM = [('X-Hook', '1'), ('TUS_HOOK', '1'), ('User-Agent', 'x')]
+
+
+@pytest.mark.parametrize('name', SETTINGS)
+@pytest.mark.parametrize('place', ['server', 'htaccess'])
+def test_no_configuration_makes_a_stranger_a_hook(httpd, name, place):
+    """Nor does one take it from our own calls."""
+    line, htaccess = SETTINGS[name], place == 'htaccess'
+    local = Local(httpd, modules=['rewrite', 'cgid'], environment={'TUS_HOOK': '1'},
+                  extra='' if htaccess else line.replace('- [', '- [PT,'))
+    if htaccess:
+        local.server.stop()
+        local.server.start(local.server._text + f'<Directory "{local.server.htdocs}">\n'
+                           'AllowOverride FileInfo\n</Directory>\n')
+        (local.server.htdocs / '.htaccess').write_text(line)
+    paths = ['/elsewhere'] if 'leads' in name else ['/hook.cgi', '/hook.cgi/more?TUS_HOOK=1']
+    for number, path in enumerate(paths):
+        body = b'{"Type": "stranger %d"}' % number
+        assert post(local.server.port, path, CLAIM, body).status == 200
+        [call] = local.script.wait(1, f'stranger {number}')
+        assert 'TUS_HOOK' not in call.environment
+    local.tus.upload(b'hello')
+    ours = [call for call in local.script.wait(4 + len(paths)) if not call.type.startswith('stra')]
+    assert len(ours) == 4 and all(call.is_hook for call in ours)
+
+
+@pytest.mark.parametrize('name', ['SetEnv TUS_HOOK 0', 'UnsetEnv TUS_HOOK'])
+def test_no_configuration_denies_our_own_calls(httpd, name):
+    local = Local(httpd, extra=f'{name}\n')
+    local.tus.upload(b'hello')
+    assert all(call.is_hook for call in local.script.wait(4))
+
+
+def test_what_leads_there_makes_no_hook(httpd):
+    """Internal redirects and subrequests take their environment along."""
+    local = Local(httpd, modules=['cgid', 'include', 'actions'],
+                  extra='SetEnv TUS_HOOK 1\nErrorDocument 404 /hook.cgi\n'
+                        'DirectoryIndex hook.cgi\nAction by-hook /hook.cgi virtual\n'
+                        '<Location /acted>\nSetHandler by-hook\n</Location>\n'
+                        'AddOutputFilter INCLUDES .shtml\n')
+    server = local.server
+    server.stop()
+    server.start(server._text + f'<Directory "{server.htdocs}">\nOptions +Includes\n'
+                 '</Directory>\n')
+    (server.htdocs / 'page.shtml').write_text(
+        '<!--#set var="TUS_HOOK" value="1" --><!--#include virtual="/hook.cgi" -->')
+    for count, path in enumerate(('/nowhere', '/', '/acted', '/page.shtml'), 1):
+        with Connection(server.port) as conn:
+            assert conn.request('GET', path, CLAIM).status in (200, 404), path
+        assert not [call for call in local.script.wait(count) if 'TUS_HOOK' in call.environment]
+
+
 # -- which virtual host ----------------------------------------------------------------------------
 
 class Hosts:
@@ -312,6 +372,15 @@ def test_no_host_leads_the_call_away(httpd, host):
     tus = Tus(local.server, store=local.store, headers=[('Host', host)])
     tus.upload(b'hello')
     assert all(call.is_hook for call in local.script.wait(4))
+
+
+@pytest.mark.parametrize('host', ['a?b', 'a#b', 'a@b', 'a%2fb'])
+def test_no_host_bends_the_call(httpd, host):
+    """httpd takes any, if it is told to."""
+    local = Local(httpd, extra='HttpProtocolOptions Unsafe\n')
+    local.server.allow_log('Client sent')
+    Tus(local.server, store=local.store, headers=[('Host', host)]).upload(b'hello')
+    assert {call.environment['REQUEST_URI'] for call in local.script.wait(4)} == {'/hook.cgi'}
 
 
 # -- loops -----------------------------------------------------------------------------------------
@@ -668,6 +737,9 @@ def test_planted_notes_go_nowhere_else(httpd, hook_server):
     event, = spool.files(site.server)
     text, original = note.read_bytes(), event.read_bytes()
 
+    def orphans(key):
+        return site.server.error_log.unread().count(f'no TusHook takes the events of hook {key}')
+
     def start_with(content, key=None):
         """With that note, as that of the event's hook."""
         name = key or note.name
@@ -678,8 +750,10 @@ def test_planted_notes_go_nowhere_else(httpd, hook_server):
         plant(note.with_name(name), content)
         planted = event.with_name(event.name[:-16] + name)
         plant(planted, original.replace(note.name.encode(), name.encode()))
+        before = orphans(name)
         site.server.start(site.server._text)
-        wait_until(lambda: hooks.of() or due_later(planted), 'it to be looked at')
+        wait_until(lambda: hooks.of() or due_later(planted) or orphans(name) > before,
+                   'it to be looked at')
         site.server.stop()
 
     hooks.start()

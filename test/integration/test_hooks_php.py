@@ -8,7 +8,7 @@ import pytest
 from testenv import spool
 from testenv.http import Connection
 from testenv.httpd import Httpd
-from testenv.store import Store
+from testenv.store import Store, upload_id
 from testenv.tus import Tus, metadata, patch_fields
 from testenv.util import pattern, wait_until
 
@@ -68,7 +68,9 @@ class Site:
 @pytest.fixture(params=['fpm', 'mod_php'])
 def site(request, httpd):
     if request.param == 'mod_php':
-        return Site(httpd(mpm='prefork'), f'LoadModule php_module "{mod_php()}"\n'
+        # Without the machine's extensions: opcache and AddressSanitizer exclude each other.
+        plain = httpd(mpm='prefork', environment={'PHP_INI_SCAN_DIR': ''})
+        return Site(plain, f'LoadModule php_module "{mod_php()}"\n'
                     '<FilesMatch "\\.php$">\nSetHandler application/x-httpd-php\n</FilesMatch>\n'
                     'php_value session.save_path {sessions}\n')
     php = request.getfixturevalue('php')
@@ -156,6 +158,116 @@ def test_moved_later_where_it_cannot_be_now(site):
     blocked.unlink()
     site.wait_document(b'hello')
     assert site.told() > 1
+
+
+# -- a neighbour -----------------------------------------------------------------------------------
+
+class Mallory:
+    """Has a directory of the same virtual host, an .htaccess there, and all of its store."""
+
+    def __init__(self, site, *lines):
+        self.site = site
+        self.path = site.server.make_dir(site.server.htdocs / 'mallory')
+        self.store = Store(site.server.make_dir(self.path / 'store'))
+        (self.path / '.htaccess').write_text('\n'.join([
+            'TusEngine On', 'TusStore file store', 'TusHook /hook.php post-finish', *lines, '']))
+        self.tus = Tus(site.server, '/mallory/', self.store)
+
+    def upload(self, **said):
+        return self.tus.upload(b'<?php evil();', [('Upload-Metadata', metadata(**said))])
+
+
+@pytest.mark.parametrize('said', [
+    {'user': '../htdocs', 'filename': 'pwn.php'},
+    {'user': 'ann', 'filename': '../../htdocs/pwn.php'},
+    {'user': '.', 'filename': 'pwn.php'}, {'user': '..', 'filename': 'pwn.php'},
+    {'user': 'ann', 'filename': '.htaccess'}, {'user': 'ann', 'filename': 'report.pdf'},
+    {'user': 'ann', 'filename': '..'}, {'user': 'ann'}, {'filename': 'pwn.php'}, {},
+    {'user': '', 'filename': 'pwn.php'}, {'user': 'ann\n', 'filename': 'pwn.php\n'}])
+def test_another_htaccess_has_it_called(site, said):
+    """It is genuine: this server calls. What it says is all Mallory's."""
+    tus = site.tus(f'PHPSESSID={site.session}')
+    tus.upload(DATA, NAME)
+    site.wait_document()
+    before = sorted(site.server.root.rglob('*.p[dh][fp]'))
+    mallory = Mallory(site)
+    url = mallory.upload(**said)
+    spool.wait_empty(site.server)
+    assert site.told() == 2
+    assert mallory.store.data(url) == b'<?php evil();'
+    assert sorted(site.server.root.rglob('*.p[dh][fp]')) == before
+    site.wait_document()
+    assert [path.name for path in site.documents.rglob('*')] == ['ann', 'report.pdf']
+
+
+def test_what_he_may_say_of_his_own_store_is_not_ours(site):
+    """A user and a name that are good, and a store that is named like ours."""
+    mallory = Mallory(site)
+    nested = site.server.make_dir(mallory.path / 'files')
+    store = Store(site.server.make_dir(nested / 'store'))
+    (mallory.path / '.htaccess').rename(nested / '.htaccess')
+    url = Tus(site.server, '/mallory/files/', store).upload(b'evil', [
+        ('Upload-Metadata', metadata(user='ann', filename='x'))])
+    spool.wait_empty(site.server)
+    assert site.told() == 1
+    assert store.data(url) == b'evil'
+    assert not list(site.documents.iterdir())
+
+
+def test_a_store_that_becomes_a_link_to_ours(site):
+    """An event that waits names a file; what Mallory makes of his directory meanwhile is his."""
+    tus = site.tus(f'PHPSESSID={site.session}')
+    anns = tus.new(len(DATA), DATA[:1000], NAME)
+    hook = site.server.htdocs / 'hook.php'
+    away = hook.rename(site.server.root / 'hook.php')
+    mallory = Mallory(site)
+    (site.server.htdocs / 'choose.php').write_text(
+        '<?php echo json_encode(["ChangeFileInfo" => ["ID" => "%s"]]);' % upload_id(anns))
+    htaccess = mallory.path / '.htaccess'
+    htaccess.write_text(htaccess.read_text() + 'TusHook /choose.php pre-create\n')
+    site.server.allow_log('PHP|AH01071|AH00128|script .* not found')
+    site.server.expect_log('not told, to be tried again, status 404')
+    assert upload_id(mallory.upload(user='mallory', filename='anns')) == upload_id(anns)
+    site.server.wait_log('not told, to be tried again, status 404')
+    mallory.store.path.rename(mallory.path / 'old')
+    mallory.store.path.symlink_to(site.store.path)
+    away.rename(hook)
+    spool.wait_empty(site.server)
+    assert site.told() > 1
+    assert site.store.data(anns) == DATA[:1000]
+    assert tus.append(anns, 1000, DATA[1000:]) == len(DATA)
+    site.wait_document()
+    assert [path.name for path in site.documents.iterdir()] == ['ann']
+
+
+def test_the_user_is_that_of_the_session(site):
+    """Whatever a client says, and the record keeps."""
+    tus = site.tus(f'PHPSESSID={site.session}')
+    url = tus.upload(b'hello', [('Upload-Metadata', metadata(user='bob', filename='report.pdf'))])
+    site.wait_document(b'hello')
+    assert site.store.info(url)['MetaData'] == {'filename': 'report.pdf', 'user': 'ann'}
+    assert [path.name for path in site.documents.iterdir()] == ['ann']
+
+
+@pytest.mark.parametrize('user', ['../htdocs', '.', 'a/b', '', ' ', 'x' * 300])
+def test_a_user_that_is_no_name(site, user):
+    """Some sites let people choose how they are called."""
+    (site.server.htdocs / 'login.php').write_text(LOGIN.replace('ann', user))
+    tus = site.tus(f'PHPSESSID={site.log_in()}')
+    answer = tus.create(5, b'hello', NAME)
+    assert (answer.status, answer.body) == (403, b'No.')
+    assert not site.store.files()
+
+
+def test_a_site_behind_a_symbolic_link(httpd, php):
+    """What is ours is told by how the server calls it."""
+    server = httpd(modules=['proxy', 'proxy_fcgi'])
+    real = server.htdocs.rename(server.root / 'real')
+    server.htdocs.symlink_to(real)
+    site = Site(server, '<FilesMatch "\\.php$">\n'
+                f'SetHandler "proxy:fcgi://127.0.0.1:{php.port}"\n</FilesMatch>\n')
+    site.tus(f'PHPSESSID={site.session}').upload(DATA, NAME)
+    site.wait_document()
 
 
 def test_its_size():

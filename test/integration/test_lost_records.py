@@ -5,7 +5,7 @@ names it; its files prove nothing of who made them, and stay.
 """
 import pytest
 
-from testenv.httpd import endpoint
+from testenv.httpd import MPM_SETTINGS, endpoint
 from testenv.index import dump, state_of_store
 from testenv.store import upload_id
 from testenv.tus import Tus, assert_error
@@ -89,3 +89,32 @@ def test_other_damage_stays_an_error(tus, text):
     tus.server.expect_log(r'\[tus:error\].*cannot use the record.*it is damaged')
     assert tus.head(url).status == 500
     assert tus.store.data(url) == b'hello'
+
+
+NESTED = {'arrays': b'[' * (1 << 20), 'objects': b'{"a":' * 200_000,
+          'in a record': b'{"ID":"a","Size":1,"x":' + b'[' * 1_000_000}
+
+
+@pytest.mark.parametrize('text', NESTED.values(), ids=NESTED)
+def test_deep_nesting_is_damage(httpd, text):
+    """Also for threads that have a small stack; and for what makes the index anew."""
+    server = httpd(mpm_settings=MPM_SETTINGS['event'] + '\nThreadStackSize 131072')
+    store = server.make_store()
+    server.start(endpoint('Location /files', store))
+    tus = Tus(server, store=store)
+    deep, kept = tus.new(10, b'hello'), tus.new(10, b'hello')
+    state = state_of_store(server)
+    wait_until(lambda: upload_id(deep) in dump(state), 'the index')
+    lose(tus, deep, text)
+    for request in (lambda: tus.head(deep), lambda: tus.get(deep), lambda: tus.delete(deep),
+                    lambda: tus.patch(deep, 5, b'world')):
+        server.expect_log(r'\[tus:error\].*cannot use the record.*it is damaged')
+        assert request().status == 500
+    server.stop()
+    (state / 'clean').unlink()
+    server.allow_log('it is damaged')
+    server.start(endpoint('Location /files', store))
+    other = tus.new(10, b'hello')
+    wait_until(lambda: {upload_id(kept), upload_id(other)} <= dump(state).keys(), 'the index')
+    assert tus.append(kept, 5, b'world') == 10
+    assert store.data(deep) == b'hello'

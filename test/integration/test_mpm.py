@@ -2,9 +2,11 @@
 import os
 import signal
 import threading
+import time
 
 import pytest
 
+from testenv.faults import EVER, SWEEP, WAIT, Faults
 from testenv.httpd import SANITIZED, alive, endpoint, resident
 from testenv.store import upload_id
 from testenv.tus import Tus, assert_error, roundtrip
@@ -174,6 +176,30 @@ def test_a_stalled_upload_leaves_the_others_alone(tus):
         assert holder.finish(b'world').status == 204
     wait_until(lambda: tus.store.files() == {upload_id(url), upload_id(url) + '.info'},
                'the store to hold just this upload')
+
+
+def test_the_end_waits_for_the_sweep(httpd):
+    """A signal ends a child of prefork, but what it works with does not go before it is done."""
+    server = httpd(mpm='prefork')
+    faults = Faults(server.root, [])
+    server.environment.update(faults.environment)
+    store = server.make_store()
+    server.start(endpoint('Location /files', store, 'TusExpire 1s'))
+    tus = Tus(server, store=store)
+    tus.new(10)
+    faults.watch(server.state_dir)
+    children = server.children()
+    with faults.armed(WAIT, last=EVER, who=SWEEP):
+        tus.new(10)
+        wait_until(lambda: faults.hit, 'the sweep to be at work', 30)
+        for pid in children:
+            os.kill(pid, signal.SIGTERM)
+        wait_until(lambda: sum(alive(pid) for pid in children) <= 1, 'the others to end')
+        time.sleep(0.5)     # it would be gone in some ms
+        left = [pid for pid in children if alive(pid)]
+        assert len(left) == 1, 'the one that sweeps is there'
+    wait_until(lambda: not alive(left[0]), 'it to end, now that it can')
+    assert 'exit signal' not in server.error_log.text()
 
 
 def test_more_processes_than_descriptors(httpd):

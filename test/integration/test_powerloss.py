@@ -3,13 +3,19 @@
 The calls of real requests are recorded; each state that a file system without any ordering could
 have kept of them is made, after each call, and asked for the upload. What was answered before
 binds: see the promises below. TUS_FAULTS=full tries more states.
+
+Of hooks' events it is said of each state what will be told of it; and, of some, seen.
 """
+import json
 import os
+import random
+import shutil
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
+from testenv import spool
 from testenv.checksum import with_checksum
 from testenv.deeds import Deeds
 from testenv.faults import Faults
@@ -17,7 +23,7 @@ from testenv.httpd import endpoint
 from testenv.powerloss import Disk, materialise
 from testenv.store import Store, upload_id
 from testenv.tus import Tus
-from testenv.util import pattern
+from testenv.util import give_to_user, pattern
 
 pytestmark = pytest.mark.reliability
 
@@ -220,3 +226,219 @@ def test_promises_hold(faults_and_server, scratch, run, sync):
     print(f'{run.__name__}, TusSync {sync}: {len(calls)} calls, {total} states')
     assert not wrong, '\n'.join(f'{count} states: {problem}, {examples[problem]}'
                                 for problem, count in wrong.most_common())
+
+
+# -- hooks -----------------------------------------------------------------------------------------
+
+POST = 'post-create post-finish post-terminate'
+
+
+class Hooked(Session):
+    """A session whose events nobody takes; also what of them has to last."""
+
+    def __init__(self, tus, faults, sync):
+        super().__init__(tus, None, faults)
+        self.sync = sync
+        self.events = []    # (calls made by then, type, id)
+
+    def acknowledge(self, url, offset, data=DATA, finished=None):
+        super().acknowledge(url, offset, data, finished)
+        calls, uid, _, _, finished = self.promises[-1]
+        if self.sync == 'always':
+            self.events.append((calls, 'post-create', uid))
+        if finished:
+            self.events.append((calls, 'post-finish', uid))
+
+    def remove(self, url):
+        assert self.tus.delete(url).status == 204
+        if self.sync == 'always':
+            calls = len(self.faults.recorded(self.before))
+            self.events.append((calls, 'post-terminate', upload_id(url)))
+
+    def kept(self, number):
+        """What has to be told, whatever happens, once so many calls were made."""
+        return {(type, uid) for calls, type, uid in self.events if calls <= number}
+
+
+def removed(session):
+    url = session.new(len(DATA))
+    session.remove(url)
+
+
+def removed_unfinished(session):
+    url = session.new(CUT[1])
+    session.append(url, CUT[1], CUT[2])
+    session.remove(url)
+
+
+def some(session):
+    """Whose events lie beside each other."""
+    urls = [session.new() for _ in range(4)]
+    for url in urls:
+        session.append(url, 0, len(DATA))
+
+
+HOOKED = (whole, pieces, concatenated, removed, removed_unfinished, some)
+
+
+class Recorded:
+    """A hooked session: its directories, and some of the states that it may leave."""
+
+    def __init__(self, server, faults, name, run, sync):
+        self.store, self.sync = server.root / 'stores' / name, sync
+        self.session = Hooked(Tus(server, f'/{name}/', Store(self.store)), faults, sync)
+        known = set(os.listdir(server.state_dir))
+        run(self.session)
+        self.calls = faults.recorded(self.session.before)
+        new, = [each for each in set(os.listdir(server.state_dir)) - known
+                if (server.state_dir / each).is_dir()]
+        self.state_dir = server.state_dir / new
+        self.uids = {uid for _, uid, *_ in self.session.promises}
+        self.samples = []   # (number of calls, state)
+
+    def ignored(self, path):
+        below = Path(path)
+        return not (below.is_relative_to(self.store) or below.is_relative_to(self.state_dir))
+
+    def states(self):
+        """(number of calls, state), of all that may be found."""
+        disk = Disk([self.store, self.state_dir], self.ignored)
+        for number, call in enumerate([None, *self.calls]):
+            if call:
+                disk.play(call)
+            if call and (call.kind == 'lock' or self.ignored(call.path)):
+                continue
+            for state in disk.states(BOUND, number):
+                yield number, state
+
+    def record_of(self, state, uid):
+        """What ID.info says then; None if there is none that can be read."""
+        try:
+            return json.loads(state[f'{self.store}/{uid}.info'][0])
+        except (KeyError, ValueError):
+            return None
+
+    def happened(self, state, event):
+        """What its record says of a pending one."""
+        record = self.record_of(state, event.fields['id'])
+        if event.type == 'post-terminate':
+            return record is None
+        return record is not None and (event.type == 'post-create'
+                                       or 'Finished' in record['ModTus'])
+
+    def spooled(self, state):
+        """(events that are whole, how many files of them are not)."""
+        events, torn = [], 0
+        for path, what in state.items():
+            path = Path(path)
+            if (what is None or path.suffix == '.tmp' or path.parent.parent.name != 'spool'
+                    or path.parent.name == 'failed'):
+                continue
+            event = spool.parse(what[0])
+            torn += event is None
+            if event:
+                event.is_pending = path.suffix == '.new'
+                events.append(event)
+        return events, torn
+
+    def told(self, state):
+        """What will be told: {(type, id)}."""
+        return {(event.type, event.fields['id']) for event in self.spooled(state)[0]
+                if not event.is_pending or self.happened(state, event)}
+
+    def wrong(self, number, state):
+        """What is wrong with a state that may be found after so many calls, as sentences."""
+        told = self.told(state)
+        for type, uid in self.session.kept(number) - told:
+            # No TusSync says that what was removed stays so.
+            if type != 'post-terminate' or not self.record_of(state, uid):
+                yield f'{type} is lost'
+        for type, uid in told:
+            record = self.record_of(state, uid)
+            if type == 'post-finish' and record and 'Finished' not in record['ModTus']:
+                yield 'post-finish of what is not finished'
+            if self.sync == 'always' and not record and ('post-terminate', uid) not in told:
+                yield f'{type} of what is not there'
+
+    def put(self, state):
+        """Make it so, in the directories that the server knows."""
+        for root in (self.store, self.state_dir):
+            for entry in root.iterdir():
+                shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+        for path, what in sorted(state.items()):
+            path = Path(path)
+            if what is None:
+                path.mkdir(exist_ok=True)
+            elif isinstance(what, str):
+                path.symlink_to(what)
+            else:
+                path.write_bytes(what[0])
+                path.chmod(what[1])
+            give_to_user(path)
+
+
+@pytest.fixture
+def recorded(httpd, hook_server):
+    """(all sessions, the server that was stopped, its configuration, the endpoint of the hook)."""
+    hooks = hook_server()
+    hooks.stop()
+    server = httpd()
+    faults = Faults(server.root, [])
+    server.environment.update(faults.environment)
+    # Said for the whole server, so that all of them have one hook.
+    config = f'TusHook {hooks.url} {POST}\nTusHookRetry 1 20ms\n'
+    names = [(run, sync, f'{run.__name__}-{sync}') for sync in ('finish', 'always')
+             for run in HOOKED]
+    for _, sync, name in names:
+        config += endpoint(f'Location /{name}', server.make_store(name), f'TusSync {sync}')
+    server.start(config)
+    faults.watch(server.root / 'stores', server.state_dir)
+    faults.record()
+    server.expect_log('not told, to be tried again')
+    server.allow_log('answers again')
+    sessions = [Recorded(server, faults, name, run, sync) for run, sync, name in names]
+    faults.disarm()
+    server.stop()
+    return sessions, server, config, hooks
+
+
+def check_events(recorded, dice):
+    """All states of a session, and a choice of them to be seen: those that are lost first."""
+    wrong, total, examples = Counter(), 0, {}
+    for number, state in recorded.states():
+        total += 1
+        for problem in recorded.wrong(number, state):
+            wrong[problem] += 1
+            examples.setdefault(problem, f'after call {number} ({recorded.calls[number - 1]})')
+        events, torn = recorded.spooled(state)
+        if torn or any(event.is_pending for event in events) or dice.random() < 0.1:
+            recorded.samples.append((number, state))
+    print(f'{recorded.store.name}: {len(recorded.calls)} calls, {total} states')
+    assert total > len(recorded.calls) / 2
+    return [f'{recorded.store.name}: {count} states: {problem}, {examples[problem]}'
+            for problem, count in wrong.most_common()]
+
+
+def test_events_are_kept(recorded):
+    """Told is what was promised, and nothing that did not happen; what is torn is moved aside."""
+    sessions, server, config, hooks = recorded
+    dice = random.Random(6)
+    wrong = [line for session in sessions for line in check_events(session, dice)]
+    assert not wrong, '\n'.join(wrong)
+    hooks.start()
+    for _ in range(60 if FULL else 6):
+        expected, torn = set(), 0
+        for session in sessions:
+            _, state = dice.choice(session.samples)
+            session.put(state)
+            expected |= session.told(state)
+            torn += session.spooled(state)[1]
+        server.forget()
+        server.allow_log('.')
+        server.start(config)
+        spool.wait_empty(server)
+        told = {(call.type, call.upload['ID']) for call in hooks.take() if call.status == 200}
+        assert told == expected
+        assert len(spool.files(server, failed=True)) == torn
+        assert bool(torn) == ('is no event, and was moved' in server.error_log.unread())
+        server.stop()

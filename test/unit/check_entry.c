@@ -271,6 +271,23 @@ START_TEST(long_entry_is_refused)
 }
 END_TEST
 
+/* A member that nobody knows, nested so deep. */
+static const char *nested(int depth)
+{
+    return apr_pstrcat(unit_pool, "{\"v\":2,\"id\":\"a\",\"?\":", repeat("[", depth),
+                       repeat("]", depth), "}", NULL);
+}
+
+START_TEST(deep_nesting_is_refused)
+{
+    tus_entry_t entry;
+
+    ck_assert_int_eq(parse(&entry, nested(63)), APR_SUCCESS);
+    ck_assert_int_eq(parse(&entry, nested(64)), TUS_EDAMAGED);
+    ck_assert_int_eq(parse(&entry, nested(430)), TUS_EDAMAGED);
+}
+END_TEST
+
 START_TEST(entry_of_a_record)
 {
     tus_record_t record = { .id = "a",
@@ -341,6 +358,7 @@ Suite *entry_suite(void)
     tcase_add_test(tcase, long_id_displaces_the_rest);
     tcase_add_loop_test(tcase, damaged_entry_is_refused, 0, COUNT(damaged));
     tcase_add_test(tcase, long_entry_is_refused);
+    tcase_add_test(tcase, deep_nesting_is_refused);
     tcase_add_test(tcase, entry_of_a_record);
     tcase_add_test(tcase, entry_of_data_elsewhere);
     return suite;

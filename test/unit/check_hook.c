@@ -3,6 +3,9 @@
 #include "suites.h"
 #include "tus_words.h"
 
+#include <apr_strings.h>
+
+#include <stdlib.h>
 #include <string.h>
 
 #define COUNT(array) ((int)(sizeof(array) / sizeof((array)[0])))
@@ -97,6 +100,19 @@ START_TEST(event_id_is_another_for_another)
 }
 END_TEST
 
+/* Who was asked before is asked anew, and may answer otherwise. */
+START_TEST(event_id_of_a_question_is_new)
+{
+    static const tus_hook_e asked[] = { TUS_HOOK_PRE_CREATE, TUS_HOOK_PRE_FINISH,
+                                        TUS_HOOK_PRE_TERMINATE };
+    char id[TUS_EVENT_ID_SIZE], other[TUS_EVENT_ID_SIZE];
+
+    tus_hook_event_id(id, asked[_i], &record, 0);
+    tus_hook_event_id(other, asked[_i], &record, 0);
+    ck_assert_str_ne(id, other);
+}
+END_TEST
+
 START_TEST(event_id_without_an_id_is_new)
 {
     tus_record_t nameless = { .created = record.created };
@@ -144,6 +160,98 @@ START_TEST(no_two_places_are_one)
 }
 END_TEST
 
+/* ---- references ---------------------------------------------------------------- */
+
+#define KEY "0123456789abcdef"
+
+START_TEST(section_key_tells_where_and_which)
+{
+    char key[TUS_HOOK_SECTION_SIZE], other[TUS_HOOK_SECTION_SIZE];
+
+    ck_assert_ptr_eq(tus_hook_section_key(key, "a:80", "<Location /x>", 0), key);
+    ck_assert_str_eq(key, "7e62adc6"); /* events in the spool have it */
+    ck_assert_str_ne(tus_hook_section_key(other, "b:80", "<Location /x>", 0), key);
+    ck_assert_str_ne(tus_hook_section_key(other, "a:80", "<Location /y>", 0), key);
+    ck_assert_str_ne(tus_hook_section_key(other, "a:80", "<Location /x>", 1), key);
+    ck_assert_str_ne(tus_hook_section_key(other, "a:8", "0<Location /x>", 0), key);
+    ck_assert_str_eq(tus_hook_section_key(other, "a:80", "<Location /x>", 0), key);
+}
+END_TEST
+
+START_TEST(reference_is_key_and_sections)
+{
+    apr_array_header_t *sections = apr_array_make(unit_pool, 4, sizeof(const char *));
+
+    ck_assert_str_eq(tus_hook_reference(KEY, NULL, unit_pool), KEY);
+    ck_assert_str_eq(tus_hook_reference(KEY, sections, unit_pool), KEY);
+    APR_ARRAY_PUSH(sections, const char *) = "00000001";
+    ck_assert_str_eq(tus_hook_reference(KEY, sections, unit_pool), KEY ",00000001");
+    APR_ARRAY_PUSH(sections, const char *) = "fffffff0";
+    ck_assert_str_eq(tus_hook_reference(KEY, sections, unit_pool), KEY ",00000001,fffffff0");
+}
+END_TEST
+
+/* The innermost have the last word, so the outermost are left out. */
+START_TEST(reference_is_bounded)
+{
+    apr_array_header_t *sections = apr_array_make(unit_pool, 4, sizeof(const char *));
+    const char *reference;
+
+    for (int i = 0; i < TUS_HOOK_SECTIONS_MAX; i++) {
+        APR_ARRAY_PUSH(sections, const char *) = apr_psprintf(unit_pool, "%08x", (unsigned)i);
+    }
+    reference = tus_hook_reference(KEY, sections, unit_pool);
+    ck_assert_ptr_eq(strstr(reference, ",00000000,00000001,"), reference + 16);
+    ck_assert_int_eq(tus_hook_is_reference(reference), 1);
+    ck_assert_int_eq(tus_hook_is_reference(apr_pstrcat(unit_pool, reference, ",00000000", NULL)),
+                     0);
+    APR_ARRAY_PUSH(sections, const char *) = "ffffffff";
+    reference = tus_hook_reference(KEY, sections, unit_pool);
+    ck_assert_ptr_eq(strstr(reference, ",00000001,00000002,"), reference + 16);
+    ck_assert_ptr_eq(strstr(reference, ",ffffffff"), reference + strlen(reference) - 9);
+    ck_assert_int_eq(tus_hook_is_reference(reference), 1);
+}
+END_TEST
+
+static const char *const no_references[] = {
+    "",
+    "0123456789abcde",
+    KEY "0",
+    "0123456789ABCDEF",
+    "0123456789abcdeg",
+    KEY ",",
+    KEY ",0123456",
+    KEY ",012345678",
+    KEY ",0123456G",
+    KEY ",01234567,",
+    KEY ",01234567,0123456",
+    KEY ",01234567 ",
+    KEY ",,01234567",
+    KEY ";01234567",
+    ",01234567",
+    "01234567," KEY,
+    " " KEY,
+    KEY "\n",
+};
+
+START_TEST(other_texts_are_none)
+{
+    char *copy = exact_copy(no_references[_i], strlen(no_references[_i]) + 1);
+
+    ck_assert_int_eq(tus_hook_is_reference(copy), 0);
+    free(copy);
+}
+END_TEST
+
+START_TEST(references_are_known)
+{
+    ck_assert_int_eq(tus_hook_is_reference(NULL), 0);
+    ck_assert_int_eq(tus_hook_is_reference(KEY), 1);
+    ck_assert_int_eq(tus_hook_is_reference(KEY ",01234567"), 1);
+    ck_assert_int_eq(tus_hook_is_reference(KEY ",01234567,01234567"), 1);
+}
+END_TEST
+
 Suite *hook_suite(void)
 {
     Suite *suite = suite_create("hook");
@@ -157,8 +265,16 @@ Suite *hook_suite(void)
     tcase_add_test(tcase, event_id_is_known);
     tcase_add_test(tcase, event_id_is_the_same_for_the_same);
     tcase_add_test(tcase, event_id_is_another_for_another);
+    tcase_add_loop_test(tcase, event_id_of_a_question_is_new, 0, 3);
     tcase_add_test(tcase, event_id_without_an_id_is_new);
     tcase_add_test(tcase, key_tells_where_and_what);
     tcase_add_test(tcase, no_two_places_are_one);
+
+    tcase = add_case(suite, "references");
+    tcase_add_test(tcase, section_key_tells_where_and_which);
+    tcase_add_test(tcase, reference_is_key_and_sections);
+    tcase_add_test(tcase, reference_is_bounded);
+    tcase_add_loop_test(tcase, other_texts_are_none, 0, COUNT(no_references));
+    tcase_add_test(tcase, references_are_known);
     return suite;
 }

@@ -605,6 +605,85 @@ START_TEST(part_ends_the_waiting_of_many)
 }
 END_TEST
 
+/* ---- later ----------------------------------------------------------------- */
+
+static apr_array_header_t *left; /* of const char *: ids */
+
+static void finish_later(void *baton, const tus_core_t *by, const tus_record_t *record)
+{
+    ck_assert_ptr_eq(baton, &core);
+    ck_assert_ptr_eq(by, &core);
+    APR_ARRAY_PUSH(left, const char *) = apr_pstrdup(unit_pool, record->id);
+}
+
+/* A sweep that has no time to finish anything; what it left is what the function returns. */
+static const char *settle_leaving(void)
+{
+    left = apr_array_make(unit_pool, 4, sizeof(const char *));
+    core.finish_later = finish_later;
+    core.later = &core;
+    settle_all();
+    core.finish_later = NULL;
+    return apr_array_pstrcat(unit_pool, left, ' ');
+}
+
+/* Again in each round, until it is done: it stays noted. */
+START_TEST(full_upload_is_left_and_finished_late)
+{
+    const char *id = make_open_part(4, "four");
+
+    journal(id, TUS_NOTE_CHANGE);
+    fail_call("pre-finish", 1, APR_EGENERAL);
+    for (int i = 0; i < 3; i++) {
+        ck_assert_str_eq(settle_leaving(), id);
+        ck_assert_int_eq(record_of(id)->finished, 0);
+        if (i == 1) {
+            ck_error(tus_late_finish(&core, id, unit_pool), TUS_ERR_UPLOAD_REJECTED, 0);
+        }
+    }
+    ck_ok(tus_late_finish(&core, id, unit_pool));
+    ck_assert_int_gt(record_of(id)->finished, 0);
+    ck_nothing_held();
+    settle_leaving();
+    ck_assert_str_eq(settle_leaving(), "");
+    ck_ok(tus_late_finish(&core, id, unit_pool));
+}
+END_TEST
+
+/* One that waits for a part is not left, nor noted again. */
+START_TEST(final_is_left_once_its_parts_are_finished)
+{
+    const char *a = make_part("a");
+    const char *b = make_open_part(1, "");
+    const char *id = make_waiting(list(a, b));
+    tus_upload_t *upload;
+
+    ck_assert_str_eq(settle_leaving(), "");
+    ck_ok(tus_upload_hold(&upload, &core, b, NULL, NULL, unit_pool));
+    ck_append(upload, "b");
+    ck_ok(tus_append_end(upload));
+    tus_upload_release(upload);
+    ck_assert_str_eq(settle_leaving(), id);
+    ck_waiting(id);
+    ck_assert_str_eq(settle_leaving(), id);
+    ck_ok(tus_late_finish(&core, id, unit_pool));
+    ck_joined(id, "ab");
+}
+END_TEST
+
+/* Whoever holds it finishes it. */
+START_TEST(late_finish_leaves_what_is_held)
+{
+    const char *id = make_open_part(4, "four");
+
+    other_holds(id, 1);
+    ck_ok(tus_late_finish(&core, id, unit_pool));
+    ck_assert_int_eq(times_asked(), 0);
+    other_lets_go(id);
+    ck_ok(tus_late_finish(&core, "missing", unit_pool));
+}
+END_TEST
+
 static void by_waiting(const char *id, const char *part)
 {
     (void)id;
@@ -1523,6 +1602,9 @@ Suite *join_suite(void)
     tcase_add_test(tcase, unfinished_part_is_refused_where_nobody_may_wait);
     tcase_add_test(tcase, final_waits_for_all_of_its_parts);
     tcase_add_test(tcase, part_ends_the_waiting_of_many);
+    tcase_add_test(tcase, full_upload_is_left_and_finished_late);
+    tcase_add_test(tcase, final_is_left_once_its_parts_are_finished);
+    tcase_add_test(tcase, late_finish_leaves_what_is_held);
     tcase_add_loop_test(tcase, waiting_final_is_joined_by_whoever_comes, 0, 2 * COUNT(ways));
     tcase_add_loop_test(tcase, busy_final_is_left_alone, 0, 2);
     tcase_add_test(tcase, final_that_another_server_joins_is_left_alone);

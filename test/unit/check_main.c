@@ -8,8 +8,11 @@
 
 #include <apr_general.h>
 
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+
+#define SMALL_STACK (128 * 1024)
 
 static Suite *(*const suites[])(void) = {
 #define NAME_SUITE(name) name##_suite,
@@ -46,6 +49,24 @@ char *exact_copy(const char *bytes, apr_size_t len)
     ck_assert_ptr_nonnull(copy);
     memcpy(copy, bytes, len);
     return copy;
+}
+
+static void *run(void *fn)
+{
+    (*(void (**)(void))fn)();
+    return NULL;
+}
+
+void on_small_stack(void (*fn)(void))
+{
+    pthread_attr_t attr;
+    pthread_t thread;
+
+    ck_assert_int_eq(pthread_attr_init(&attr), 0);
+    ck_assert_int_eq(pthread_attr_setstacksize(&attr, SMALL_STACK), 0);
+    ck_assert_int_eq(pthread_create(&thread, &attr, run, &fn), 0);
+    ck_assert_int_eq(pthread_join(thread, NULL), 0);
+    pthread_attr_destroy(&attr);
 }
 
 int main(void)

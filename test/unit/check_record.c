@@ -404,6 +404,27 @@ START_TEST(place_survives_a_path_that_is_not_utf8)
 }
 END_TEST
 
+#define HOOK "0123456789abcdef"
+#define CREATED_TEXT "\"Created\":\"2026-11-22T14:10:00.123456Z\""
+
+START_TEST(hooks_round_trip)
+{
+    static const char json[] = "\"Hooks\":[\"" HOOK "\",\"" HOOK ",01234567\"]";
+    apr_array_header_t *hooks = apr_array_make(unit_pool, 2, sizeof(const char *));
+    tus_record_t *record = sample("a YQ==");
+
+    APR_ARRAY_PUSH(hooks, const char *) = HOOK;
+    APR_ARRAY_PUSH(hooks, const char *) = HOOK ",01234567";
+    record->hooks = hooks;
+    ck_assert_ptr_nonnull(strstr(format(record), json));
+    record = parse(format(record));
+    ck_assert_int_eq(record->hooks->nelts, 2);
+    ck_assert_str_eq(APR_ARRAY_IDX(record->hooks, 0, const char *), HOOK);
+    ck_assert_str_eq(APR_ARRAY_IDX(record->hooks, 1, const char *), HOOK ",01234567");
+    ck_assert_ptr_nonnull(strstr(format(record), json));
+}
+END_TEST
+
 START_TEST(times_round_trip)
 {
     static const apr_time_t times[] = {
@@ -533,6 +554,13 @@ static const char *const damaged_ours[] = {
     "{\"Created\":\"2026-11-22T14:10:00.123456Z\",\"UploadMetadata\":\"a\\u0000\"}",
     "{\"Created\":\"2026-11-22T14:10:00.123456Z\",\"Owner\":1}",
     "{\"Created\":\"2026-11-22T14:10:00.123456Z\",\"Owner\":\"a\\u0000b\"}",
+    "{" CREATED_TEXT ",\"Hooks\":\"" HOOK "\"}",
+    "{" CREATED_TEXT ",\"Hooks\":{\"" HOOK "\":1}}",
+    "{" CREATED_TEXT ",\"Hooks\":[1]}",
+    "{" CREATED_TEXT ",\"Hooks\":[\"\"]}",
+    "{" CREATED_TEXT ",\"Hooks\":[\"http://a/bcdefghi\"]}",
+    "{" CREATED_TEXT ",\"Hooks\":[\"" HOOK "\",\"" HOOK ",\"]}",
+    "{" CREATED_TEXT ",\"Hooks\":[\"" HOOK ",0123456\"]}",
     "{\"Created\":\"2026-11-22T14:10:00.123456Z\",\"Expire\":null}",
     "{\"Created\":\"2026-11-22T14:10:00.123456Z\",\"Expire\":\"1\"}",
     "{\"Created\":\"2026-11-22T14:10:00.123456Z\",\"Expire\":true}",
@@ -576,16 +604,65 @@ START_TEST(damaged_part_of_ours_is_refused)
 }
 END_TEST
 
+static const struct {
+    const char *begin, *again;
+} nestings[] = {
+    { "", "[" },
+    { "", "{\"a\":" },
+    { "{\"ID\":\"a\",\"Size\":1,\"x\":", "[" },
+    { "{\"ID\":\"a\",\"Size\":1,\"MetaData\":", "{\"a\":" },
+    { "{\"ID\":\"a\",\"Size\":1,\"x]\\\"]\":", "[[]," },
+    { "{\"ID\":\"a\",\"Size\":1,\"x\":", "{\"]\\\\\":" },
+};
+
+/* What is nested, and what became of it. */
+static const char *nested;
+static apr_size_t nested_len;
+static apr_status_t nested_rv;
+
+static void parse_nested(void)
+{
+    tus_record_t *record;
+
+    nested_rv = parse_bytes(&record, nested, nested_len);
+}
+
+/* As large as a record may be. */
 START_TEST(deep_nesting_is_refused)
 {
-    const apr_size_t depth = 500000;
-    char *json = apr_palloc(unit_pool, depth);
-    tus_record_t *record = NULL;
+    const char *begin = nestings[_i].begin, *again = nestings[_i].again;
+    char *json = apr_palloc(unit_pool, TUS_RECORD_MAX);
+    apr_size_t i;
 
-    memset(json, '[', depth);
-    ck_assert_int_eq(parse_bytes(&record, json, depth), TUS_EDAMAGED);
-    memcpy(json, "{\"ID\":\"a\",\"Size\":1,\"x\":", 23);
-    ck_assert_int_eq(parse_bytes(&record, json, depth), TUS_EDAMAGED);
+    memcpy(json, begin, strlen(begin));
+    for (i = strlen(begin); i + strlen(again) <= TUS_RECORD_MAX; i += strlen(again)) {
+        memcpy(json + i, again, strlen(again));
+    }
+    nested = json;
+    nested_len = i;
+    on_small_stack(parse_nested);
+    ck_assert_int_eq(nested_rv, TUS_EDAMAGED);
+}
+END_TEST
+
+/* In a member that nobody knows. */
+START_TEST(some_nesting_is_read)
+{
+    static const char begin[] = "{\"ID\":\"a\",\"Size\":1,\"x\":";
+    int depth;
+
+    for (depth = 63; depth <= 64; depth++) {
+        char *json = apr_palloc(unit_pool, sizeof(begin) + 2 * (apr_size_t)depth + 1);
+
+        strcpy(json, begin);
+        memset(json + strlen(begin), '[', (apr_size_t)depth);
+        memset(json + strlen(begin) + depth, ']', (apr_size_t)depth);
+        strcpy(json + strlen(begin) + 2 * depth, "}");
+        nested = json;
+        nested_len = strlen(json);
+        on_small_stack(parse_nested);
+        ck_assert_int_eq(nested_rv, depth == 63 ? APR_SUCCESS : TUS_EDAMAGED);
+    }
 }
 END_TEST
 
@@ -697,6 +774,10 @@ START_TEST(what_could_not_be_read_is_not_written)
     APR_ARRAY_PUSH(record->parts, const char *) = "../b";
     ck_assert_int_eq(tus_record_format(record, &json, &len, unit_pool), APR_EINVAL);
     record = sample(NULL);
+    record->hooks = apr_array_make(unit_pool, 1, sizeof(const char *));
+    APR_ARRAY_PUSH((apr_array_header_t *)record->hooks, const char *) = HOOK ",";
+    ck_assert_int_eq(tus_record_format(record, &json, &len, unit_pool), APR_EINVAL);
+    record = sample(NULL);
     record->owner = apr_palloc(unit_pool, TUS_RECORD_MAX);
     memset((char *)record->owner, 'a', TUS_RECORD_MAX - 1);
     ((char *)record->owner)[TUS_RECORD_MAX - 1] = '\0';
@@ -745,6 +826,7 @@ Suite *record_suite(void)
     tcase_add_loop_test(tcase, edited_metadata_rules, 0, COUNT(edits));
     tcase_add_test(tcase, path_that_is_not_utf8_is_left_out);
     tcase_add_test(tcase, place_survives_a_path_that_is_not_utf8);
+    tcase_add_test(tcase, hooks_round_trip);
     tcase_add_test(tcase, times_round_trip);
     tcase_add_test(tcase, what_could_not_be_read_is_not_written);
     tcase_add_test(tcase, longest_metadata_fits);
@@ -752,7 +834,8 @@ Suite *record_suite(void)
     tcase = add_case(suite, "damage");
     tcase_add_loop_test(tcase, damaged_record_is_refused, 0, COUNT(damaged));
     tcase_add_loop_test(tcase, damaged_part_of_ours_is_refused, 0, COUNT(damaged_ours));
-    tcase_add_test(tcase, deep_nesting_is_refused);
+    tcase_add_loop_test(tcase, deep_nesting_is_refused, 0, COUNT(nestings));
+    tcase_add_test(tcase, some_nesting_is_read);
     tcase_add_test(tcase, length_is_bounded);
     tcase_add_test(tcase, nul_bytes_are_refused);
     tcase_add_test(tcase, unwritten_record_is_told_apart);

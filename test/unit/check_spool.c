@@ -66,10 +66,12 @@ static tus_spool_e tell(void *baton, const tus_spooled_t *event, apr_time_t *due
     return answer->what;
 }
 
+static const tus_spool_teller_t teller = { .tell = tell, .baton = &now };
+
 static apr_status_t work(int shard)
 {
     apr_array_clear(told);
-    return tus_spool_work(scratch, shard, now, 0, tell, &now, &next, unit_pool);
+    return work_shard(shard, now, 0, &teller, &next, unit_pool);
 }
 
 static const char *all_told(void)
@@ -120,14 +122,24 @@ START_TEST(test_file)
 }
 END_TEST
 
+static apr_time_t changed_of(const char *id)
+{
+    apr_time_t changed[TUS_SPOOL_SHARDS];
+
+    tus_spool_changed(scratch, changed);
+    return changed[tus_spool_shard(id)];
+}
+
 START_TEST(test_nothing_was_ever_put)
 {
+    tus_spool_shard_t files;
+
     TELLS("one", "");
     ck_assert_int_eq(next, 0);
     ck_assert_uint_eq(waiting(), 0);
-    ck_assert_int_eq(tus_spool_changed(scratch, 1), 0);
-    ck_assert_int_eq(tus_spool_work("/nonexistent", 1, now, 0, tell, &now, &next, unit_pool),
-                     APR_SUCCESS);
+    ck_assert_int_eq(tus_spool_touched(scratch), 0);
+    ck_assert_int_eq(changed_of("one"), 0);
+    ck_assert_int_eq(tus_spool_dir_lock(&files, "/nonexistent", 1), APR_ENOENT);
 }
 END_TEST
 
@@ -449,12 +461,12 @@ START_TEST(test_put_meanwhile)
     apr_time_t changed;
 
     ready("one", TUS_HOOK_POST_CREATE, HOOK_A);
-    changed = tus_spool_changed(scratch, tus_spool_shard("one"));
+    changed = changed_of("one");
     ck_assert_int_gt(changed, 0);
     reply("one/create/a", TUS_SPOOL_DONE, 0, put_the_next);
     apr_sleep(20000); /* the clock of file times goes in steps */
     TELLS("one", "one/create/a");
-    ck_assert_int_gt(tus_spool_changed(scratch, tus_spool_shard("one")), changed);
+    ck_assert_int_gt(changed_of("one"), changed);
     TELLS("one", "one/finish/a");
 }
 END_TEST
@@ -694,9 +706,7 @@ static void work_as_another(void)
 {
     apr_time_t when = 0;
 
-    work_of_another =
-        tus_spool_work(scratch, tus_spool_shard("one"), now, 0, tell, &now, &when, unit_pool);
-    ck_assert_int_gt(when, now);
+    work_of_another = work_shard(tus_spool_shard("one"), now, 0, &teller, &when, unit_pool);
 }
 
 static int hold_shard(peer_t *parent, void *path)
@@ -722,7 +732,6 @@ START_TEST(test_one_works_at_a_time)
     peer = spawn_peer(hold_shard, (void *)scratch_path(in_shard_of("one", "")));
     ck_assert(hear(&peer));
     ck_assert_int_eq(work(tus_spool_shard("one")), APR_EBUSY);
-    ck_assert_int_gt(next, now);
     kill_peer(&peer);
     ck_assert_int_lt(reap_peer(&peer), 0);
     apr_hash_clear(answers);
@@ -743,9 +752,8 @@ START_TEST(test_deadline)
     }
     while (waiting() > 0) {
         apr_array_clear(told);
-        ck_assert_int_eq(
-            tus_spool_work(scratch, shard, now, now - SECOND * 2, tell, &now, &next, unit_pool),
-            APR_INCOMPLETE);
+        ck_assert_int_eq(work_shard(shard, now, now - SECOND * 2, &teller, &next, unit_pool),
+                         APR_INCOMPLETE);
         ck_assert_int_eq(told->nelts, 1);
         ck_assert_int_eq(next, now);
         passes++;
@@ -782,6 +790,122 @@ START_TEST(test_many_hooks)
 }
 END_TEST
 
+/* ---- what is held back --------------------------------------------------- */
+
+/* Hook A is, until then; or its files are not opened. */
+static apr_time_t held_until;
+static apr_time_t untaken_until;
+static int taken;
+
+static apr_time_t hold(void *baton, const tus_spooled_name_t *name)
+{
+    ck_assert_ptr_eq(baton, &now);
+    ck_assert_int_eq(name->created, CREATED);
+    ck_assert(name->type == TUS_HOOK_POST_CREATE || name->type == TUS_HOOK_POST_FINISH);
+    return strcmp(name->hook, HOOK_A) == 0 ? held_until : 0;
+}
+
+static apr_time_t take(void *baton, const tus_spooled_name_t *name)
+{
+    ck_assert_ptr_eq(baton, &now);
+    taken++;
+    return strcmp(name->hook, HOOK_A) == 0 ? untaken_until : 0;
+}
+
+static apr_status_t work_held(const char *id)
+{
+    static const tus_spool_teller_t holding = {
+        .tell = tell, .hold = hold, .take = take, .baton = &now
+    };
+
+    taken = 0;
+    apr_array_clear(told);
+    return work_shard(tus_spool_shard(id), now, 0, &holding, &next, unit_pool);
+}
+
+START_TEST(test_held_back)
+{
+    held_until = now + 100 * SECOND;
+    ready("one", TUS_HOOK_POST_CREATE, HOOK_A);
+    ready("one", TUS_HOOK_POST_CREATE, HOOK_B);
+    put("one", TUS_HOOK_POST_FINISH, HOOK_A);
+    now += 10 * SECOND;
+    ck_assert_int_eq(work_held("one"), APR_SUCCESS);
+    ck_assert_str_eq(all_told(), "one/create/b");
+    ck_assert_int_eq(taken, 1);
+    ck_assert_int_eq(next, held_until);
+    held_until = 0;
+    ck_assert_int_eq(work_held("one"), APR_SUCCESS);
+    ck_assert_str_eq(all_told(), "one/create/a one/finish/a? one/finish/a");
+    ck_assert_int_eq(next, 0);
+}
+END_TEST
+
+/* Those that are held back are not opened: not even seen to be no event. */
+START_TEST(test_held_back_unopened)
+{
+    tus_spooled_t event = spooled("one", TUS_HOOK_POST_CREATE, HOOK_A);
+
+    held_until = now + 100 * SECOND;
+    ready("one", TUS_HOOK_POST_CREATE, HOOK_A);
+    scratch_put(spooled_path(&event, ""), "nonsense");
+    now += 10 * SECOND;
+    ck_assert_int_eq(work_held("one"), APR_SUCCESS);
+    held_until = 0;
+    untaken_until = now + SECOND;
+    ck_assert_int_eq(work_held("one"), APR_SUCCESS);
+    ck_assert_int_eq(taken, 1);
+    ck_assert_int_eq(next, untaken_until);
+    untaken_until = 0;
+    ck_assert_int_eq(work_held("one"), TUS_EDAMAGED);
+}
+END_TEST
+
+/* With all that follows for the same upload and hook. */
+START_TEST(test_not_taken)
+{
+    untaken_until = now + 100 * SECOND;
+    ready("one", TUS_HOOK_POST_CREATE, HOOK_A);
+    ready("one", TUS_HOOK_POST_FINISH, HOOK_A);
+    ready("one", TUS_HOOK_POST_FINISH, HOOK_B);
+    now += 10 * SECOND;
+    ck_assert_int_eq(work_held("one"), APR_SUCCESS);
+    ck_assert_str_eq(all_told(), "one/finish/b");
+    ck_assert_int_eq(taken, 2);
+    ck_assert_int_eq(next, untaken_until);
+}
+END_TEST
+
+/* The next pass asks again, whenever that is: nothing is noted. */
+START_TEST(test_waits_for_this_pass_alone)
+{
+    ready("one", TUS_HOOK_POST_CREATE, HOOK_A);
+    ready("one", TUS_HOOK_POST_FINISH, HOOK_A);
+    reply("one/create/a", TUS_SPOOL_WAIT, now + 100 * SECOND, NULL);
+    TELLS("one", "one/create/a");
+    ck_assert_int_eq(next, now + 100 * SECOND);
+    TELLS("one", "one/create/a");
+    apr_hash_clear(answers);
+    TELLS("one", "one/create/a one/finish/a");
+}
+END_TEST
+
+/* Who dies before he wrote anything has touched it. */
+START_TEST(test_touched)
+{
+    tus_spooled_t event = spooled("one", TUS_HOOK_POST_CREATE, HOOK_A);
+    apr_time_t before = apr_time_now() - 50000;
+
+    put("one", TUS_HOOK_POST_CREATE, HOOK_A);
+    ck_assert_int_gt(tus_spool_touched(scratch), before);
+    apr_file_mtime_set(scratch_path("spool"), before - 100 * SECOND, unit_pool);
+    ck_assert_int_lt(tus_spool_touched(scratch), before);
+    scratch_mkdir(spooled_path(&event, ".new.tmp"));
+    ck_assert_int_ne(tus_spool_put(scratch, &event, 0, unit_pool), APR_SUCCESS);
+    ck_assert_int_gt(tus_spool_touched(scratch), before);
+}
+END_TEST
+
 /* ---- many ---------------------------------------------------------------- */
 
 #define MANY (TUS_SPOOL_BATCH + 500)
@@ -810,6 +934,7 @@ static tus_spool_e tally_up(void *baton, const tus_spooled_t *event, apr_time_t 
 START_TEST(test_many_uploads)
 {
     tally_t tally = { apr_hash_make(unit_pool), 0 };
+    const tus_spool_teller_t counter = { .tell = tally_up, .baton = &tally };
     apr_pool_t *p;
     int i, n = 0;
 
@@ -828,7 +953,7 @@ START_TEST(test_many_uploads)
     }
     ck_assert_uint_eq(waiting(), (unsigned)n);
     now = apr_time_now() + SECOND;
-    ck_assert_int_eq(tus_spool_work(scratch, 7, now, 0, tally_up, &tally, &next, p), APR_SUCCESS);
+    ck_assert_int_eq(work_shard(7, now, 0, &counter, &next, p), APR_SUCCESS);
     ck_assert_int_eq(tally.told, n);
     ck_assert_int_eq(next, 0);
     ck_assert_uint_eq(waiting(), 0);
@@ -852,6 +977,7 @@ START_TEST(test_many_of_one_upload)
 {
     tus_spooled_t event = spooled("one", TUS_HOOK_POST_CREATE, HOOK_A);
     apr_time_t last = 0;
+    const tus_spool_teller_t in_order = { .tell = count_in_order, .baton = &last };
     int i;
 
     for (i = 0; i < MANY; i++) {
@@ -860,8 +986,7 @@ START_TEST(test_many_of_one_upload)
         ck_assert_int_eq(tus_spool_confirm(scratch, &event, unit_pool), APR_SUCCESS);
     }
     now = apr_time_now() + SECOND;
-    ck_assert_int_eq(tus_spool_work(scratch, tus_spool_shard("one"), now, 0, count_in_order, &last,
-                                    &next, unit_pool),
+    ck_assert_int_eq(work_shard(tus_spool_shard("one"), now, 0, &in_order, &next, unit_pool),
                      APR_SUCCESS);
     ck_assert_int_eq(last, MANY);
     ck_assert_uint_eq(waiting(), 0);
@@ -932,6 +1057,11 @@ Suite *spool_suite(void)
     tcase_add_test(tcase, test_one_works_at_a_time);
     tcase_add_test(tcase, test_deadline);
     tcase_add_test(tcase, test_many_hooks);
+    tcase_add_test(tcase, test_held_back);
+    tcase_add_test(tcase, test_held_back_unopened);
+    tcase_add_test(tcase, test_not_taken);
+    tcase_add_test(tcase, test_waits_for_this_pass_alone);
+    tcase_add_test(tcase, test_touched);
     tcase_add_test(tcase, test_many_uploads);
     tcase_add_test(tcase, test_many_of_one_upload);
     tcase_add_test(tcase, test_count);

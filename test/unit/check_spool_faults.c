@@ -72,8 +72,9 @@ static tus_spool_e write_down(void *baton, const tus_spooled_t *event, apr_time_
 
 static apr_status_t tell_all(apr_time_t ahead, apr_time_t *next)
 {
-    return tus_spool_work(scratch, tus_spool_shard("one"), apr_time_now() + ahead, 0, write_down,
-                          NULL, next, unit_pool);
+    static const tus_spool_teller_t teller = { .tell = write_down };
+
+    return work_shard(tus_spool_shard("one"), apr_time_now() + ahead, 0, &teller, next, unit_pool);
 }
 
 static int times_told(const char *text)
@@ -229,7 +230,7 @@ START_TEST(test_putting_fails)
         check_what_was_put();
     }
     ck_assert_int_eq(end.code, 0);
-    ck_assert_int_le(harmless, 1); /* removing a file that could not be made */
+    ck_assert_int_le(harmless, 1 + 3); /* removing a file that could not be made; touching */
 }
 END_TEST
 
@@ -396,6 +397,7 @@ static tus_spool_e log_it(void *baton, const tus_spooled_t *event, apr_time_t *d
 static void *APR_THREAD_FUNC tell_on(apr_thread_t *thread, void *arg)
 {
     unsigned seed = (unsigned)(intptr_t)arg + (unsigned)getpid();
+    const tus_spool_teller_t teller = { .tell = log_it, .baton = &seed };
     apr_uint64_t count = 1;
     apr_time_t next, oldest;
     apr_pool_t *p;
@@ -406,8 +408,8 @@ static void *APR_THREAD_FUNC tell_on(apr_thread_t *thread, void *arg)
     while (count > 0) {
         stop = access(apr_pstrcat(p, scratch, "/stop", NULL), F_OK) == 0;
         for (shard = 0; shard < SHARDS; shard++) {
-            apr_status_t rv = tus_spool_work(scratch, shard, apr_time_now(), apr_time_now() + 50000,
-                                             log_it, &seed, &next, p);
+            apr_status_t rv =
+                work_shard(shard, apr_time_now(), apr_time_now() + 50000, &teller, &next, p);
 
             if (rv != APR_SUCCESS && rv != APR_EBUSY && rv != APR_INCOMPLETE) {
                 _exit(2);
@@ -553,6 +555,9 @@ Suite *spool_faults_suite(void)
     tcase_add_test(tcase, test_full_disk);
     tcase_add_test(tcase, test_dies_telling);
     tcase_add_loop_test(tcase, test_telling_fails, 0, 3);
+    tcase = add_scratch_case(suite, "together");
+    tcase_add_checked_fixture(tcase, setup, teardown);
+    tcase_set_timeout(tcase, 600);
     tcase_add_test(tcase, test_many_put_and_tell);
     tcase_add_test(tcase, test_tellers_are_killed);
     return suite;

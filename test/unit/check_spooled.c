@@ -30,7 +30,8 @@ static apr_status_t parse(tus_spooled_t *event, const char *text)
 
 START_TEST(test_there_and_back)
 {
-    tus_spooled_t event = spooled("a/b", TUS_HOOK_POST_TERMINATE, HOOK_B), again;
+    tus_spooled_t event = spooled("a/b", TUS_HOOK_POST_TERMINATE, HOOK_B ",01234567,89abcdef"),
+                  again;
     apr_table_t *headers = apr_table_make(unit_pool, 4);
     const apr_array_header_t *read;
     const char *text, *text_again;
@@ -115,6 +116,8 @@ START_TEST(test_bad_texts)
         "\nevent-id: 0123456789abcdef0123456789abcdef\nat: 0\nlength: 2\n\n{}",
         "tus-event 1\n" ID "created: 1\ntype: post-finish\nhook: AAAAAAAAAAAAAAAA"
         "\nevent-id: 0123456789abcdef0123456789abcdef\nat: 0\nlength: 2\n\n{}",
+        "tus-event 1\n" ID "created: 1\ntype: post-finish\nhook: " HOOK_A ",0123456"
+        "\nevent-id: 0123456789abcdef0123456789abcdef\nat: 0\nlength: 2\n\n{}",
         "tus-event 1\n" ID "created: 1\ntype: post-finish\nhook: http://a"
         "\nevent-id: 0123456789abcdef0123456789abcdef\nat: 0\nlength: 2\n\n{}",
         "tus-event 1\n" ID "created: 1\ntype: post-finish\nhook: " HOOK_A
@@ -179,6 +182,7 @@ START_TEST(test_what_cannot_be_read_back_is_not_written)
     REFUSED(type, TUS_HOOK_COUNT);
     REFUSED(hook, NULL);
     REFUSED(hook, HOOK_A "a");
+    REFUSED(hook, HOOK_A ",");
     REFUSED(event_id, NULL);
     REFUSED(event_id, "x");
     REFUSED(body, NULL);
@@ -229,6 +233,9 @@ START_TEST(test_names)
     ck_assert_uint_eq(strlen(key), TUS_SPOOLED_KEY_LEN);
     ck_assert_int_eq(strtol(apr_pstrndup(unit_pool, key, 2), NULL, 16), tus_spool_shard("one"));
     ck_assert_str_ne(tus_spooled_key("two", other), key);
+    later.hook = HOOK_B ",01234567"; /* the key alone is in the name */
+    ck_assert_int_eq(tus_spooled_name(other, &later), APR_SUCCESS);
+    ck_assert_str_eq(name, other);
     later.type = TUS_HOOK_POST_FINISH;
     later.hook = HOOK_A;
     ck_assert_int_eq(tus_spooled_name(other, &later), APR_SUCCESS);

@@ -833,6 +833,12 @@ static const tus_error_t *event_pre_create(void *baton, tus_upload_t *upload)
     return error;
 }
 
+static const tus_error_t *event_not_made(void *baton, tus_upload_t *upload)
+{
+    ck_assert_ptr_eq(baton, &core);
+    return ask_module("not-made", upload, TUS_ERR_HOOK_FAILED);
+}
+
 static const tus_error_t *event_pre_finish(void *baton, tus_upload_t *upload)
 {
     ck_assert_ptr_eq(baton, &core);
@@ -911,6 +917,7 @@ static void event_lost(void *baton, const char *id)
 
 static const tus_events_t recording_events = {
     .pre_create = event_pre_create,
+    .not_made = event_not_made,
     .will_create = event_will_create,
     .post_create = event_post_create,
     .pre_finish = event_pre_finish,

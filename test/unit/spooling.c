@@ -86,3 +86,18 @@ int count_failed(void)
     apr_dir_close(dir);
     return count;
 }
+
+apr_status_t work_shard(int shard, apr_time_t now, apr_time_t deadline,
+                        const tus_spool_teller_t *teller, apr_time_t *next, apr_pool_t *p)
+{
+    tus_spool_shard_t files;
+    apr_status_t rv = tus_spool_dir_lock(&files, scratch, shard);
+
+    if (rv == APR_SUCCESS) {
+        rv = tus_spool_work(&files, now, deadline, teller, next, p);
+        tus_spool_dir_unlock(&files);
+        return rv;
+    }
+    *next = APR_STATUS_IS_ENOENT(rv) ? 0 : now + apr_time_from_sec(1);
+    return APR_STATUS_IS_ENOENT(rv) ? APR_SUCCESS : rv;
+}

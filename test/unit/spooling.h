@@ -33,6 +33,11 @@ void confirm(const char *id, tus_hook_e type, const char *hook);
 /** Both. */
 void ready(const char *id, tus_hook_e type, const char *hook);
 
+/** One pass, as tus_spool_work() has it; APR_SUCCESS where there is no shard. Whoever cannot take
+ *  one comes back later. */
+apr_status_t work_shard(int shard, apr_time_t now, apr_time_t deadline,
+                        const tus_spool_teller_t *teller, apr_time_t *next, apr_pool_t *p);
+
 /** How many files were moved aside. */
 int count_failed(void);
 

@@ -30,6 +30,7 @@
     SUITE(target) \
     SUITE(sign) \
     SUITE(spooled) \
+    SUITE(health) \
     SUITE(beneath) \
     SUITE(copy) \
     SUITE(store_file) \
@@ -40,6 +41,8 @@
     SUITE(meta) \
     SUITE(hook_http) \
     SUITE(spool) \
+    SUITE(seal) \
+    SUITE(bell) \
     SUITE(spool_faults) \
     SUITE(journal) \
     SUITE(index) \
@@ -66,5 +69,9 @@ TCase *add_case(Suite *suite, const char *name);
 
 /** A copy that ends where its memory ends, so that reading beyond it shows. Free it with free(). */
 char *exact_copy(const char *bytes, apr_size_t len);
+
+/** Runs it in a thread with a stack as small as some threads of httpd's have. Asserts belong
+ *  elsewhere: not in another thread. */
+void on_small_stack(void (*fn)(void));
 
 #endif /* SUITES_H */

@@ -68,19 +68,20 @@ class BadRequest(Exception):
 
 
 class HookServer:
-    """Listens on 127.0.0.1, or on a unix socket, from start() to stop(), again and again.
+    """Listens on an address, or on a unix socket, from start() to stop(), again and again.
 
     `script` is a list of rules; the first that fits a call answers it, else 200 and {}. It may be
     replaced at any time. Whatever is no POST of an event is answered with 400 and noted; close()
-    fails then.
+    fails then. `tls` is a certificate and its key, or True for one that nobody signed.
     """
 
-    def __init__(self, script=(), tls=False, unix=None, path='/hook'):
+    def __init__(self, script=(), tls=False, unix=None, path='/hook', host='127.0.0.1'):
         self.script = script
         self.calls = []
         self.problems = []
         self.connections = 0
         self.path = path
+        self.host = host
         self.unix = unix and Path(unix)
         self.port = None if unix else free_port()
         self._lock = threading.Lock()
@@ -90,7 +91,9 @@ class HookServer:
         self._listener = None
         self._stopping = None
         self._directory = None
-        self._tls = self._make_tls() if tls else None
+        self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER) if tls else None
+        if tls:
+            self.present(self._make_certificate() if tls is True else tls)
         self.start()
 
     @property
@@ -103,17 +106,16 @@ class HookServer:
             assert_rule(rule)
         self._script = list(rules)
 
-    def _make_tls(self):
+    def _make_certificate(self):
+        """One for localhost, signed by itself."""
         self._directory = Path(tempfile.mkdtemp(prefix='mod_tus-hook-'))
         make_certificate(self._directory)
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(self.certificate, self._directory / 'key.pem')
-        return context
+        return self._directory / 'cert.pem', self._directory / 'key.pem'
 
-    @property
-    def certificate(self):
-        """The file of its certificate, for localhost, signed by itself."""
-        return self._directory / 'cert.pem'
+    def present(self, identity):
+        """Show this certificate from now on: the files of it and of its key."""
+        self.certificate, key = identity
+        self._tls.load_cert_chain(self.certificate, key)
 
     @property
     def url(self):
@@ -122,7 +124,7 @@ class HookServer:
             return f'unix:{self.unix}|http://localhost{self.path}'
         if self._tls:
             return f'https://localhost:{self.port}{self.path}'
-        return f'http://127.0.0.1:{self.port}{self.path}'
+        return f'http://{self.host}:{self.port}{self.path}'
 
     @contextlib.contextmanager
     def saying(self, *rules):
@@ -144,7 +146,7 @@ class HookServer:
             os.chmod(self.unix, 0o666)
             self._listener.listen(128)
         else:
-            self._listener = socket.create_server(('127.0.0.1', self.port), backlog=128)
+            self._listener = socket.create_server((self.host, self.port), backlog=128)
         self._stopping = threading.Event()
         self._begin(self._accept, self._listener, self._stopping)
         return self

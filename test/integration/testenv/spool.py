@@ -1,4 +1,5 @@
 """What waits to be told: a look at the hooks' spools in TusStateDir, and at who tells."""
+import hashlib
 import os
 import re
 import time
@@ -75,8 +76,44 @@ def edit(path, **fields):
     make_due(path)
 
 
-def make_due(path):
-    now = time.time()
+def age(path, seconds):
+    """Make an event, and its upload, older; it is due at once."""
+    fields = read(path).fields
+    created, at = (int(fields[name]) - seconds * 10**6 for name in ('created', 'at'))
+    edit(path, created=created, at=at)
+    key, _, kind, hook = path.name.split('.', 3)
+    path.rename(path.with_name(f'{key}.{created:016x}.{kind}.{hook}'))
+
+
+def shard_of(uid):
+    return hashlib.sha1(uid.encode()).hexdigest()[:2]
+
+
+def multiply(path, ids):
+    """The same event, of each of these uploads."""
+    text = Path(path).read_bytes()
+    uid = parse(text).id.encode()
+    rest = path.name.split('.', 1)[1]
+    spool = path.parent.parent
+    owner = path.stat()
+    made = set()
+    for other in ids:
+        key = hashlib.sha1(other.encode()).hexdigest()[:32]
+        shard = spool / key[:2]
+        if shard not in made:
+            shard.mkdir(mode=0o700, exist_ok=True)
+            os.chown(shard, owner.st_uid, owner.st_gid)
+            made.add(shard)
+        copy = shard / f'{key}.{rest}'
+        head, empty, body = text.replace(uid, other.encode()).partition(b'\n\n')
+        head = re.sub(rb'(?m)^length: .*$', b'length: %d' % len(body), head)
+        copy.write_bytes(head + empty + body)
+        copy.chmod(0o600)
+        os.chown(copy, owner.st_uid, owner.st_gid)
+
+
+def make_due(path, ahead=0):
+    now = time.time() + ahead
     os.utime(path, (now, now))
 
 
