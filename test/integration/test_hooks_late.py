@@ -280,6 +280,7 @@ def test_one_that_is_refused_keeps_no_other(hooks, httpd):
     other = leave_beside(tus)
     wait_finished(tus, other)
     assert not tus.store.finished(refused)
+    tus.server.stop()
 
 
 # -- while it waits --------------------------------------------------------------------------------

@@ -732,7 +732,7 @@ def test_pending_beside_a_damaged_record(teller):
     other = one.tus.new(5)
     wait_told(one.hooks, upload_id(other), 'post-create')
     wait_until(lambda: path.stat().st_mtime > time.time() - 2, 'it to be looked at')
-    assert spool.files(one.server) == [path]
+    wait_until(lambda: spool.files(one.server) == [path], 'the other to be gone')
     one.server.expect_log(AGED)
     spool.edit(path, at=int(time.time() - 8 * 86400) * 10**6)
     wait_until(lambda: spool.files(one.server, failed=True), 'it to be moved aside')

@@ -47,8 +47,8 @@ class Hooked(Tus):
     @contextlib.contextmanager
     def told_of_progress(self, url, length):
         """A PATCH that is held, and of which a post-receive told."""
-        with self.hold(url, 0, length, b'x') as patch:
-            patch.sent = 1
+        with self.hold(url, 0, length, b'') as patch:
+            patch.sent = 0
             self.trickle(patch, lambda: self.hooks.of('post-receive', upload=upload_id(url)))
             yield patch
 
