@@ -677,7 +677,8 @@ def test_a_client_that_stalls_is_stopped(hook_server, httpd, mpm, delay):
     tus.says('post-receive', {'StopUpload': True, 'HTTPResponse': response(422, 'virus')},
              delay=delay)
     url = tus.new(1000)
-    with tus.hold(url, 0, 1000, b'x' * 100) as patch:
+    with tus.hold(url, 0, 1000, b'') as patch:
+        patch.send(b'x' * 100)
         answer = patch.response()
     assert (answer.status, answer.body) == (422, b'virus')
     assert offsets_told(hooks, url) == [100]
@@ -691,7 +692,8 @@ def test_the_first_of_two_hooks_stops_it(hook_server, httpd):
     second.script = [{'Type': 'post-receive', 'answer': {
         'StopUpload': True, 'HTTPResponse': response(422, 'virus')}}]
     tus = start(httpd(), first, f'TusHook {second.url} post-receive')
-    with tus.hold(tus.new(1000), 0, 1000, b'x') as patch:
+    with tus.hold(tus.new(1000), 0, 1000, b'') as patch:
+        patch.send(b'x')
         answer = patch.response()
     assert (answer.status, answer.body) == (422, b'virus')
 
