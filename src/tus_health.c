@@ -18,10 +18,21 @@
 /* One that was not reached last, or never, is tried only while this part of all are free. */
 #define RESERVE 4
 
+/* Nor has one place where hooks were said, an .htaccess or a section, more such tries than this
+ * part of all, however many hooks it has. */
+#define SCOPE_SHARE 8
+
+/* Such a place. */
+typedef struct scope_t {
+    int tries; /* of endpoints that were not reached last, or never */
+} scope_t;
+
 struct tus_health_t {
     tus_healths_t *all;
     const char *key;
+    scope_t *scope;
     int is_up, is_down; /* as the last call said; neither: there was none */
+    int is_tried;       /* its pass is one of the scope's tries */
     apr_time_t until;   /* of one that is down: not tried again before */
     apr_interval_time_t backoff;
     int passes;
@@ -32,6 +43,7 @@ struct tus_health_t {
 struct tus_healths_t {
     apr_pool_t *pool;
     apr_hash_t *by_key;
+    apr_hash_t *scopes; /* by what keys begin with */
     int max, passes;
     int is_short; /* somebody waits who has no pass at all */
     tus_health_wake_fn wake;
@@ -43,9 +55,22 @@ tus_healths_t *tus_health_open(int max, tus_health_wake_fn wake, apr_pool_t *p)
 
     all->pool = p;
     all->by_key = apr_hash_make(p);
+    all->scopes = apr_hash_make(p);
     all->max = max;
     all->wake = wake;
     return all;
+}
+
+static scope_t *scope_of(tus_healths_t *all, const char *key)
+{
+    const char *name = apr_pstrndup(all->pool, key, TUS_HOOK_SCOPE_DIGITS);
+    scope_t *scope = apr_hash_get(all->scopes, name, APR_HASH_KEY_STRING);
+
+    if (!scope) {
+        scope = apr_pcalloc(all->pool, sizeof(*scope));
+        apr_hash_set(all->scopes, name, APR_HASH_KEY_STRING, scope);
+    }
+    return scope;
 }
 
 tus_health_t *tus_health_find(tus_healths_t *all, const char *key)
@@ -56,6 +81,7 @@ tus_health_t *tus_health_find(tus_healths_t *all, const char *key)
         health = apr_pcalloc(all->pool, sizeof(*health));
         health->all = all;
         health->key = apr_pstrdup(all->pool, key);
+        health->scope = scope_of(all, key);
         apr_hash_set(all->by_key, health->key, APR_HASH_KEY_STRING, health);
     }
     return health;
@@ -82,7 +108,8 @@ static int has_room(const tus_health_t *health)
     int room = health->all->max - health->all->passes;
 
     if (!health->is_up) {
-        return !health->passes && room > health->all->max / RESERVE;
+        return !health->passes && room > health->all->max / RESERVE
+               && health->scope->tries < health->all->max / SCOPE_SHARE;
     }
     return room > 0
            && (!health->passes || (health->passes < room / SHARE && health->passes < PASSES_MAX));
@@ -97,6 +124,16 @@ static void give_place(tus_health_t *health)
 {
     health->passes++;
     health->all->passes++;
+    if (!health->is_up) {
+        health->is_tried = 1;
+        health->scope->tries++;
+    }
+}
+
+static void end_try(tus_health_t *health)
+{
+    health->scope->tries -= health->is_tried;
+    health->is_tried = 0;
 }
 
 int tus_health_enter(tus_health_t *health, apr_time_t now)
@@ -191,6 +228,9 @@ void tus_health_leave(tus_health_t *health, apr_time_t now)
 {
     health->passes--;
     health->all->passes--;
+    if (!health->passes) {
+        end_try(health);
+    }
     if (health->all->is_short) {
         relieve(health->all, now);
     }
@@ -213,6 +253,9 @@ int tus_health_note(tus_health_t *health, int is_down, apr_interval_time_t backo
     }
     health->is_down = is_down;
     health->is_up = !is_down;
+    if (health->is_up) {
+        end_try(health);
+    }
     go_on(health, now);
     return is_news;
 }

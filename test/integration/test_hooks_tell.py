@@ -18,7 +18,7 @@ from testenv.http import Disconnected
 from testenv.httpd import SANITIZED, HttpdError, alive, endpoint, resident
 from testenv.index import state_of_store
 from testenv.powerloss import Disk
-from testenv.store import upload_id
+from testenv.store import Store, upload_id
 from testenv.tus import Tus
 from testenv.util import give_to_user, program, wait_until
 
@@ -306,6 +306,34 @@ def test_many_that_hang_delay_no_other(hook_server, httpd):
     late = times_to(up, one.live, 20)
     print(f'told after {min(late):.3f} to {max(late):.3f} s')
     assert sorted(late)[len(late) // 2] < 2
+
+
+def test_one_customer_with_many_that_hang(hook_server, httpd):
+    """The hooks of one .htaccess have a share of the calls; nobody was reached before."""
+    hole, good = hook_server(), hook_server()
+    hole.script = [{'until': threading.Event()}]
+    server = httpd()
+    path = server.make_dir(server.htdocs / 'up')
+    theirs = Store(server.make_dir(path / 'store'))
+    (path / '.htaccess').write_text('\n'.join([
+        'TusEngine On', 'TusStore file store', 'TusHookTimeout 1mi',
+        *(f'TusHook "{hole.url}?{number}" post-create' for number in range(60)), '']))
+    store = server.make_store()
+    server.start(f'<Directory "{server.htdocs}">\nAllowOverride All\nTusAllowHook {hole.url}\n'
+                 '</Directory>\n'
+                 + endpoint('Location /files', store, f'TusHook {good.url} post-create'))
+    for _ in range(60):
+        Tus(server, '/up/', theirs).new(5)
+    seen = [0]
+
+    def is_steady():
+        seen.append(len(hole.of()))
+        return seen[-1] and seen[-100:].count(seen[-1]) == 100
+
+    wait_until(is_steady, 'no more to be called', 40)
+    Tus(server, store=store).new(5)
+    good.wait(1)
+    server.allow_log(DOWN)
 
 
 def shard_ids(count):

@@ -70,6 +70,44 @@ START_TEST(test_one_is_known_by_its_key)
 }
 END_TEST
 
+static const char *key_of(const char *scope, int n)
+{
+    return apr_psprintf(unit_pool, "%s%08d", scope, n);
+}
+
+static int enter_strangers(const char *scope)
+{
+    int n = 0;
+
+    for (int i = 0; i < MAX; i++) {
+        n += tus_health_enter(named(key_of(scope, i)), now);
+    }
+    return n;
+}
+
+/* Whoever has many hooks that hang. */
+START_TEST(test_strangers_of_one_scope_leave_places_to_others)
+{
+    ck_assert_int_eq(enter_strangers("01234567"), MAX / 8);
+    ck_assert_int_eq(enter_strangers("89abcdef"), MAX / 8);
+    ck_assert_int_eq(enter_strangers("01234567"), 0);
+}
+END_TEST
+
+/* One that answers is no stranger any more, one that left has no place. */
+START_TEST(test_the_next_stranger_of_a_scope)
+{
+    enter_strangers("01234567");
+    answer(key_of("01234567", 0));
+    ck_assert_int_eq(tus_health_enter(named(key_of("01234567", MAX)), now), 1);
+    tus_health_leave(named(key_of("01234567", 0)), now);
+    ck_assert_int_eq(tus_health_enter(named(key_of("01234567", MAX + 1)), now), 0);
+    tus_health_note(named(key_of("01234567", 1)), 1, SECOND, now);
+    tus_health_leave(named(key_of("01234567", 1)), now);
+    ck_assert_int_eq(tus_health_enter(named(key_of("01234567", MAX + 1)), now), 1);
+}
+END_TEST
+
 START_TEST(test_a_stranger_has_one_place)
 {
     ck_assert_int_eq(enter_all("new"), 1);
@@ -266,6 +304,8 @@ Suite *health_suite(void)
 
     tcase_add_checked_fixture(tcase, setup, NULL);
     tcase_add_test(tcase, test_one_is_known_by_its_key);
+    tcase_add_test(tcase, test_strangers_of_one_scope_leave_places_to_others);
+    tcase_add_test(tcase, test_the_next_stranger_of_a_scope);
     tcase_add_test(tcase, test_a_stranger_has_one_place);
     tcase_add_test(tcase, test_one_that_is_down);
     tcase_add_test(tcase, test_backoff);
