@@ -9,7 +9,7 @@ import pytest
 
 from testenv import spool
 from testenv.h2 import H2Connection
-from testenv.hooked import assert_failed, failed, journal_size, start
+from testenv.hooked import assert_failed, failed, noted, start
 from testenv.hookserver import HookServer
 from testenv.http import request_head
 from testenv.httpd import endpoint, resident
@@ -22,9 +22,9 @@ VERSION = ('Tus-Resumable', '1.0.0')
 
 @pytest.fixture(scope='module')
 def shared(shared_httpd):
-    """One server for all, with HTTP/2 too; a hook has half a second."""
+    """One server for all, with HTTP/2 too; a hook has three seconds."""
     with HookServer() as hooks:
-        tus = start(shared_httpd(modules=['http2']), hooks, 'TusHookTimeout 500ms',
+        tus = start(shared_httpd(modules=['http2']), hooks, 'TusHookTimeout 3s',
                     extra='Protocols h2c http/1.1\n')
         yield tus
         tus.server.stop()
@@ -43,10 +43,10 @@ def nothing_made(tus):
     """A request that ends without a trace: neither in the store nor in the journal."""
     spool.wait_empty(tus.server)
     tus.hooks.forget('post-create', 'post-finish', 'post-terminate')
-    files, size = tus.store.files(), journal_size(tus.server)
+    files, ids = tus.store.files(), noted(tus.server)
     yield
     assert tus.store.files() == files
-    assert journal_size(tus.server) <= size
+    assert noted(tus.server) <= ids
     assert not spool.files(tus.server) and not tus.hooks.of('post-create', 'post-terminate')
 
 
