@@ -234,7 +234,7 @@ def test_stop_upload_terminates(teller):
     one = teller('TusHookProgressInterval 10ms', events=f'post-receive {ALL_POST}')
     one.hooks.script = [{'Type': 'post-receive', 'answer': {'StopUpload': True}}]
     url = one.tus.new(100)
-    with one.tus.hold(url, 0, 100, b'hello') as holder:
+    with one.tus.hold(url, 0, 100, b'') as holder:
         for _ in range(90):
             time.sleep(0.02)
             holder.send(b'x')

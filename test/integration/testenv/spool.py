@@ -1,4 +1,5 @@
 """What waits to be told: a look at the hooks' spools in TusStateDir, and at who tells."""
+import contextlib
 import hashlib
 import os
 import re
@@ -54,7 +55,12 @@ def files(server, failed=False):
 
 
 def waiting(server):
-    return [read(path) for path in files(server)]
+    """All events that wait; those that are told while they are looked for are none."""
+    found = []
+    for path in files(server):
+        with contextlib.suppress(FileNotFoundError):
+            found.append(read(path))
+    return found
 
 
 def wait_empty(server, timeout=30):
