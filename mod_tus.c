@@ -64,6 +64,7 @@ static int post_config(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp, s
 static void child_init(apr_pool_t *pchild, server_rec *s)
 {
     tus_shared_attach(pchild, s);
+    tus_splice_init(pchild);
     tus_nudge_init(pchild);
     tus_hook_call_init(pchild, s);
     tus_hook_progress_init(pchild);
@@ -114,6 +115,8 @@ static void register_hooks(apr_pool_t *p)
     ap_hook_check_config(check_config, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_post_config(post_config, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_child_init(child_init, NULL, NULL, APR_HOOK_MIDDLE);
+
+    ap_hook_insert_network_bucket(tus_splice_connection, NULL, NULL, APR_HOOK_MIDDLE);
 
     /* First and last, so that no other module sees or makes what tells our calls from others. */
     ap_hook_post_read_request(tus_hook_local_read, NULL, loggers, APR_HOOK_REALLY_FIRST);

@@ -161,6 +161,12 @@ struct tus_store_provider_t {
     /** The upload's record exists: what create made is no orphan from here on. */
     apr_status_t (*confirm)(tus_writer_t *writer);
 
+    /**
+     * Nonzero if the data is there and confirmed. Optional: without it, it is
+     * opened and fenced to make sure.
+     */
+    int (*confirmed)(tus_store_t *store, const tus_record_t *record);
+
     /** Removes what create made at the id and confirm never saw; leaves all else. */
     apr_status_t (*discard)(tus_store_t *store, const char *id);
 
@@ -192,6 +198,14 @@ struct tus_store_provider_t {
      */
     apr_status_t (*write)(tus_writer_t *writer, apr_off_t offset, const char *data, apr_size_t len,
                           apr_size_t *done);
+
+    /**
+     * The same, with bytes that are in a pipe, which has that many. Optional: without it they are
+     * read, and written.
+     * @param done the bytes that were taken out and are stored, also on failure
+     */
+    apr_status_t (*splice)(tus_writer_t *writer, apr_off_t offset, apr_os_file_t pipe,
+                           apr_size_t len, apr_size_t *done);
 
     /** Returns when the bytes are on stable storage. */
     apr_status_t (*flush)(tus_writer_t *writer);

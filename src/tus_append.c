@@ -27,9 +27,19 @@ static const tus_error_t *no_room(const tus_upload_t *upload)
                      upload->record->size);
 }
 
-const tus_error_t *tus_append(tus_upload_t *upload, const char *data, apr_size_t len)
+/* @param data NULL: the bytes are in the pipe */
+static apr_status_t store_bytes(tus_upload_t *upload, const char *data, apr_os_file_t pipe,
+                                apr_size_t len, apr_size_t *done)
 {
     const tus_store_provider_t *store = upload->core->store->provider;
+
+    return data ? store->write(upload->writer, upload->offset, data, len, done)
+                : store->splice(upload->writer, upload->offset, pipe, len, done);
+}
+
+static const tus_error_t *append(tus_upload_t *upload, const char *data, apr_os_file_t pipe,
+                                 apr_size_t len)
+{
     apr_off_t room = tus_append_room(upload);
     apr_size_t fits = (apr_off_t)len > room ? (apr_size_t)room : len;
     apr_size_t done = 0;
@@ -45,7 +55,7 @@ const tus_error_t *tus_append(tus_upload_t *upload, const char *data, apr_size_t
             return error;
         }
         tus_commit_adopt(upload);
-        rv = store->write(upload->writer, upload->offset, data, fits, &done);
+        rv = store_bytes(upload, data, pipe, fits, &done);
     }
     if (rv == APR_SUCCESS && upload->digest) {
         rv = tus_digest_update(upload->digest, data, done);
@@ -68,6 +78,21 @@ const tus_error_t *tus_append(tus_upload_t *upload, const char *data, apr_size_t
         return error;
     }
     return fits < len ? no_room(upload) : NULL;
+}
+
+const tus_error_t *tus_append(tus_upload_t *upload, const char *data, apr_size_t len)
+{
+    return append(upload, data, -1, len);
+}
+
+int tus_append_can_splice(const tus_upload_t *upload)
+{
+    return upload->core->store->provider->splice && !upload->digest;
+}
+
+const tus_error_t *tus_append_pipe(tus_upload_t *upload, apr_os_file_t pipe, apr_size_t len)
+{
+    return append(upload, NULL, pipe, len);
 }
 
 const tus_error_t *tus_append_check_length(const tus_upload_t *upload, apr_off_t length)

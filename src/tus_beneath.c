@@ -190,9 +190,8 @@ static apr_status_t open_new(int parent, const char *leaf, int flags, mode_t mod
 }
 
 /* O_NONBLOCK: a FIFO without a peer must not hold us up; it means nothing to a regular file. */
-static apr_status_t open_once(int parent, const char *leaf, int flags, int *fd)
+static apr_status_t open_once(int parent, const char *leaf, int flags, int *fd, struct stat *st)
 {
-    struct stat st;
     apr_status_t rv;
 
     *fd = openat(parent, leaf, flags | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
@@ -206,20 +205,20 @@ static apr_status_t open_once(int parent, const char *leaf, int flags, int *fd)
             return refusal(errno);
         }
     }
-    rv = fstat(*fd, &st) != 0 ? errno : judge(&st);
+    rv = fstat(*fd, st) != 0 ? errno : judge(st);
     if (rv != APR_SUCCESS) {
         close(*fd);
     }
     return rv;
 }
 
-static apr_status_t open_existing(int parent, const char *leaf, int flags, int *fd)
+static apr_status_t open_existing(int parent, const char *leaf, int flags, int *fd, struct stat *st)
 {
     apr_status_t rv;
     int i;
 
     for (i = 0, rv = ESTALE; rv == ESTALE && i < LOOKUPS; i++) {
-        rv = open_once(parent, leaf, flags, fd);
+        rv = open_once(parent, leaf, flags, fd, st);
     }
     return rv;
 }
@@ -227,15 +226,31 @@ static apr_status_t open_existing(int parent, const char *leaf, int flags, int *
 apr_status_t tus_beneath_open(int dir, const char *path, int flags, apr_fileperms_t mode, int *fd)
 {
     char leaf[NAME_MAX + 1];
+    struct stat st;
+    int parent;
+    apr_status_t rv;
+
+    if (!(flags & O_CREAT)) {
+        return tus_beneath_open_stat(dir, path, flags, fd, &st);
+    }
+    rv = open_parent(dir, path, leaf, &parent);
+    if (rv == APR_SUCCESS) {
+        rv = open_new(parent, leaf, flags, unix_mode(mode), fd);
+        close_parent(dir, parent);
+    }
+    return rv;
+}
+
+apr_status_t tus_beneath_open_stat(int dir, const char *path, int flags, int *fd, struct stat *st)
+{
+    char leaf[NAME_MAX + 1];
     int parent;
     apr_status_t rv = open_parent(dir, path, leaf, &parent);
 
-    if (rv != APR_SUCCESS) {
-        return rv;
+    if (rv == APR_SUCCESS) {
+        rv = open_existing(parent, leaf, flags, fd, st);
+        close_parent(dir, parent);
     }
-    rv = flags & O_CREAT ? open_new(parent, leaf, flags, unix_mode(mode), fd)
-                         : open_existing(parent, leaf, flags, fd);
-    close_parent(dir, parent);
     return rv;
 }
 

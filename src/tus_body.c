@@ -20,8 +20,8 @@
 #include <http_request.h>
 #include <util_filter.h>
 
-/* Bytes asked of the filters at once. */
-#define READ_SIZE (1024 * 1024)
+/* Bytes that are gathered for one write. */
+#define GATHER_SIZE (64 * 1024)
 
 /* mod_reqtimeout looks at its clock only when it is called: not much later than this. */
 #define POLL_SLICE apr_time_from_sec(1)
@@ -62,19 +62,118 @@ static tus_body_e read_failed(tus_body_t *body, apr_status_t rv)
     return TUS_BODY_INCOMPLETE;
 }
 
+static tus_body_e stopped(tus_body_t *body, const tus_error_t *error)
+{
+    body->error = error;
+    return TUS_BODY_STOPPED;
+}
+
+static apr_interval_time_t until_told(const tus_body_t *body)
+{
+    return body->told_at + tus_config_of(body->r)->hook_interval - apr_time_now();
+}
+
+static void tell_progress(tus_body_t *body)
+{
+    if (tus_hook_progress_is_news(body->told, body->upload) && until_told(body) <= 0) {
+        body->told_at = apr_time_now();
+        tus_hook_progress_tell(body->told, body->upload, body->r);
+    }
+}
+
+/* Others hear of what was stored; one of them may have seen enough. */
+static tus_body_e stored(tus_body_t *body, const tus_error_t *error)
+{
+    if (error) {
+        body->error = error;
+        return TUS_BODY_REFUSED;
+    }
+    tell_progress(body);
+    error = tus_events_receive(body->r, body->upload);
+    return error ? stopped(body, error) : TUS_BODY_AGAIN;
+}
+
+/* What was gathered is stored, however the step ends. */
+static tus_body_e flush(tus_body_t *body, tus_body_e state)
+{
+    apr_size_t len = body->gathered;
+    tus_body_e end;
+
+    if (len == 0) {
+        return state;
+    }
+    body->gathered = 0;
+    end = stored(body, tus_append(body->upload, body->buffer, len));
+    return end == TUS_BODY_AGAIN ? state : end;
+}
+
+static void gather(tus_body_t *body, const char *data, apr_size_t len)
+{
+    if (!body->buffer) {
+        body->buffer = apr_bucket_alloc(GATHER_SIZE, body->brigade->bucket_alloc);
+    }
+    memcpy(body->buffer + body->gathered, data, len);
+    body->gathered += len;
+}
+
+/* Filters may hand us a few KiB at a time, and many small writes cost twice as much. */
+static tus_body_e store_bytes(tus_body_t *body, const char *data, apr_size_t len)
+{
+    int is_last = APR_BUCKET_IS_EOS(APR_BRIGADE_LAST(body->brigade));
+    int is_large = len > GATHER_SIZE / 2;
+    tus_body_e state = TUS_BODY_AGAIN;
+
+    if (is_last || is_large || body->gathered + len > GATHER_SIZE) {
+        state = flush(body, state);
+    }
+    if (state != TUS_BODY_AGAIN) {
+        return state;
+    }
+    if (is_last || is_large) {
+        return stored(body, tus_append(body->upload, data, len));
+    }
+    gather(body, data, len);
+    return state;
+}
+
+static tus_body_e splice_bytes(tus_body_t *body, apr_bucket *bucket, apr_os_file_t pipe)
+{
+    tus_body_e state = flush(body, TUS_BODY_AGAIN);
+    const tus_error_t *error;
+
+    if (state != TUS_BODY_AGAIN) {
+        return state;
+    }
+    error = tus_append_pipe(body->upload, pipe, bucket->length);
+    if (!error) {
+        tus_pipe_taken(bucket);
+    }
+    return stored(body, error);
+}
+
+static void count(tus_body_t *body, apr_size_t len)
+{
+    body->received += (apr_off_t)len;
+    tus_metrics_received(len);
+}
+
 static tus_body_e store_bucket(tus_body_t *body, apr_bucket *bucket)
 {
+    apr_os_file_t pipe = tus_pipe_of(bucket);
     const char *data;
     apr_size_t len;
-    apr_status_t rv = apr_bucket_read(bucket, &data, &len, APR_BLOCK_READ);
+    apr_status_t rv;
 
+    if (pipe >= 0) {
+        count(body, bucket->length);
+        return splice_bytes(body, bucket, pipe);
+    }
+    rv = apr_bucket_read(bucket, &data, &len, APR_BLOCK_READ);
     if (rv != APR_SUCCESS) {
         return read_failed(body, rv);
     }
-    body->received += (apr_off_t)len;
-    tus_metrics_received(len);
-    body->error = tus_append(body->upload, data, len);
-    return body->error ? TUS_BODY_REFUSED : TUS_BODY_AGAIN;
+    count(body, len);
+    return store_bytes(body, data, len);
 }
 
 static tus_body_e store_brigade(tus_body_t *body)
@@ -96,12 +195,6 @@ static tus_body_e store_brigade(tus_body_t *body)
     return state;
 }
 
-static tus_body_e stopped(tus_body_t *body, const tus_error_t *error)
-{
-    body->error = error;
-    return TUS_BODY_STOPPED;
-}
-
 static tus_body_e heed(tus_body_t *body)
 {
     tus_lock_t *lock = body->upload->lock;
@@ -120,56 +213,50 @@ static tus_body_e heed(tus_body_t *body)
     return TUS_BODY_AGAIN;
 }
 
-static apr_interval_time_t until_told(const tus_body_t *body)
+/* HTTP_IN waits for what follows the last chunk: what came before does not wait with it. */
+static int may_block(const tus_body_t *body)
 {
-    return body->told_at + tus_config_of(body->r)->hook_interval - apr_time_now();
+    return body->splice.length < 0 && !body->r->connection->master;
 }
 
-static void tell_progress(tus_body_t *body)
+/* @param is_dry set where nothing is there */
+static tus_body_e take_brigade(tus_body_t *body, int *is_dry)
 {
-    if (tus_hook_progress_is_news(body->told, body->upload) && until_told(body) <= 0) {
-        body->told_at = apr_time_now();
-        tus_hook_progress_tell(body->told, body->upload, body->r);
-    }
-}
+    request_rec *r = body->r;
+    tus_body_e state = heed(body);
+    apr_status_t rv;
 
-/* Others hear of what was stored; one of them may have seen enough. */
-static tus_body_e tell(tus_body_t *body, tus_body_e state)
-{
-    const tus_error_t *error = NULL;
-
-    if (state == TUS_BODY_AGAIN) {
-        tell_progress(body);
+    if (state == TUS_BODY_AGAIN && may_block(body)) {
+        state = flush(body, state);
     }
-
-    if (state == TUS_BODY_AGAIN || state == TUS_BODY_DONE) {
-        error = tus_events_receive(body->r, body->upload);
+    if (state != TUS_BODY_AGAIN) {
+        return state;
     }
-    return error ? stopped(body, error) : state;
+    rv = ap_get_brigade(r->input_filters, body->brigade, AP_MODE_READBYTES, APR_NONBLOCK_READ,
+                        tus_splice_next(&body->splice));
+    if (APR_STATUS_IS_EAGAIN(rv) || (rv == APR_SUCCESS && APR_BRIGADE_EMPTY(body->brigade))) {
+        *is_dry = !tus_splice_drained(&body->splice, body->received);
+        return TUS_BODY_AGAIN;
+    }
+    if (rv != APR_SUCCESS) {
+        return read_failed(body, rv);
+    }
+    body->progress = apr_time_now();
+    return store_brigade(body);
 }
 
 tus_body_e tus_body_step(tus_body_t *body)
 {
-    request_rec *r = body->r;
     tus_body_e state = TUS_BODY_AGAIN;
+    int is_dry = 0;
 
-    while (state == TUS_BODY_AGAIN) {
-        apr_status_t rv;
-
-        state = heed(body);
-        if (state != TUS_BODY_AGAIN) {
-            return state;
-        }
-        rv = ap_get_brigade(r->input_filters, body->brigade, AP_MODE_READBYTES, APR_NONBLOCK_READ,
-                            READ_SIZE);
-        if (APR_STATUS_IS_EAGAIN(rv) || (rv == APR_SUCCESS && APR_BRIGADE_EMPTY(body->brigade))) {
-            return TUS_BODY_AGAIN;
-        }
-        if (rv != APR_SUCCESS) {
-            return read_failed(body, rv);
-        }
-        body->progress = apr_time_now();
-        state = tell(body, store_brigade(body));
+    while (state == TUS_BODY_AGAIN && !is_dry) {
+        state = take_brigade(body, &is_dry);
+    }
+    state = flush(body, state);
+    if (body->buffer) {
+        apr_bucket_free(body->buffer);
+        body->buffer = NULL;
     }
     return state;
 }
@@ -253,14 +340,16 @@ static tus_body_e drive(tus_body_t *body)
 }
 
 /* A read that was ended for a newer request is no client that went away. */
-tus_body_e tus_body_receive(tus_body_t *body)
+tus_body_e tus_body_receive(tus_body_t *body, apr_off_t length)
 {
     tus_nudge_t nudge;
     tus_body_e state;
 
     tus_nudge_begin(&nudge, body->r, body->upload);
+    tus_splice_begin(&body->splice, body->r, body->upload, length);
     state = drive(body);
     tus_nudge_end(&nudge);
+    tus_splice_end(&body->splice, body->r);
     if (nudge.done && state != TUS_BODY_DONE && state != TUS_BODY_REFUSED) {
         state = heed(body);
     }

@@ -229,6 +229,15 @@ const tus_error_t *tus_append_check_length(const tus_upload_t *upload, apr_off_t
  */
 const tus_error_t *tus_append(tus_upload_t *upload, const char *data, apr_size_t len);
 
+/** Nonzero where tus_append_pipe() may be called: nobody needs to see the bytes. */
+int tus_append_can_splice(const tus_upload_t *upload);
+
+/**
+ * The same, with bytes that are in a pipe.
+ * @return as tus_append(); NULL only if all of them were taken out of the pipe
+ */
+const tus_error_t *tus_append_pipe(tus_upload_t *upload, apr_os_file_t pipe, apr_size_t len);
+
 /**
  * Ends appending, however it went: a chunk that was to be verified and was not
  * is gone, what else was stored is acknowledged as TusSync says, and the upload

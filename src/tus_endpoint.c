@@ -131,6 +131,10 @@ static const tus_error_t *find_state(const char **dir, tus_store_t *store, const
     known.provider = store->provider->name;
     known.driver = driver;
     known.identity = store->identity;
+    *dir = tus_state_recall(state, &known, p);
+    if (*dir) {
+        return NULL;
+    }
     rv = store->provider->path(store, &known.path, p);
     if (rv == APR_SUCCESS) {
         rv = tus_state_store(state, &known, dir, p);

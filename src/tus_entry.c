@@ -18,7 +18,6 @@
 #include "tus_words.h"
 
 #include <apr_strings.h>
-#include <jansson.h>
 
 #include <string.h>
 
@@ -29,16 +28,16 @@
 #define IS_PARTIAL 1
 #define IS_FINAL 2
 
-static int read_optional_number(apr_int64_t *number, const json_t *json, apr_int64_t absent)
+static int read_optional_number(apr_int64_t *number, const tus_value_t *json, apr_int64_t absent)
 {
     if (!json) {
         *number = absent;
         return 1;
     }
-    return tus_json_number(number, json);
+    return tus_value_number(number, json);
 }
 
-static int read_kind(tus_entry_t *entry, const json_t *json)
+static int read_kind(tus_entry_t *entry, const tus_value_t *json)
 {
     apr_int64_t kind;
 
@@ -50,79 +49,95 @@ static int read_kind(tus_entry_t *entry, const json_t *json)
     return 1;
 }
 
-static int read_entry(tus_entry_t *entry, const json_t *root, apr_pool_t *p)
+static int read_version(const tus_value_t *value)
 {
-    return json_integer_value(json_object_get(root, "v")) == ENTRY_VERSION
-           && tus_json_id(&entry->id, json_object_get(root, "id"), p)
-           && read_optional_number(&entry->size, json_object_get(root, "size"), TUS_SIZE_UNKNOWN)
-           && read_kind(entry, json_object_get(root, "kind"))
-           && read_optional_number(&entry->created, json_object_get(root, "c"), 0)
-           && read_optional_number(&entry->finished, json_object_get(root, "f"), 0)
-           && read_optional_number(&entry->expire, json_object_get(root, "x"), 0)
-           && read_optional_number(&entry->expired, json_object_get(root, "e"), 0)
-           && tus_json_string(&entry->data, json_object_get(root, "d"), p)
-           && tus_json_string(&entry->owner, json_object_get(root, "o"), p)
-           && tus_json_string(&entry->filename, json_object_get(root, "n"), p);
+    apr_int64_t version;
+
+    return tus_value_number(&version, value) && version == ENTRY_VERSION;
+}
+
+static int read_entry(tus_entry_t *entry, const tus_value_t *root)
+{
+    return read_version(tus_value_get(root, "v"))
+           && tus_value_id(&entry->id, tus_value_get(root, "id"))
+           && read_optional_number(&entry->size, tus_value_get(root, "size"), TUS_SIZE_UNKNOWN)
+           && read_kind(entry, tus_value_get(root, "kind"))
+           && read_optional_number(&entry->created, tus_value_get(root, "c"), 0)
+           && read_optional_number(&entry->finished, tus_value_get(root, "f"), 0)
+           && read_optional_number(&entry->expire, tus_value_get(root, "x"), 0)
+           && read_optional_number(&entry->expired, tus_value_get(root, "e"), 0)
+           && tus_value_string(&entry->data, tus_value_get(root, "d"))
+           && tus_value_string(&entry->owner, tus_value_get(root, "o"))
+           && tus_value_string(&entry->filename, tus_value_get(root, "n"));
 }
 
 apr_status_t tus_entry_parse(tus_entry_t *entry, const char *json, apr_size_t len, apr_pool_t *p)
 {
-    json_t *root = len <= ENTRY_MAX && tus_json_is_shallow(json, len)
-                       ? json_loadb(json, len, JSON_REJECT_DUPLICATES, NULL)
-                       : NULL;
-    int readable = read_entry(entry, root, p);
+    const tus_value_t *root = len <= ENTRY_MAX ? tus_value_load(json, len, p) : NULL;
 
-    json_decref(root);
-    return readable ? APR_SUCCESS : TUS_EDAMAGED;
+    return read_entry(entry, root) ? APR_SUCCESS : TUS_EDAMAGED;
 }
 
-static json_t *set_number(apr_int64_t number, int is_set)
+static void put_number(tus_json_out_t *out, const char *name, apr_int64_t number, int is_set)
 {
-    return is_set ? json_integer(number) : NULL;
+    if (is_set) {
+        tus_json_out_integer(out, name, number);
+    }
 }
 
-/* The entry with so many bytes of the file name. */
-static json_t *entry_json(const tus_entry_t *entry, const char *owner, apr_size_t filename,
-                          apr_pool_t *p)
+static void put_clean(tus_json_out_t *out, const char *name, const char *text, apr_size_t len)
+{
+    const char *clean;
+
+    if (len > 0) {
+        clean = tus_json_clean(text, len, &len, out->pool);
+        tus_json_out_bytes(out, name, clean, len);
+    }
+}
+
+/* The entry with so many bytes of the owner's name and of the file's. */
+static apr_status_t format(const tus_entry_t *entry, apr_size_t owner, apr_size_t filename,
+                           const char **json, apr_size_t *len, apr_pool_t *p)
 {
     int kind = (entry->is_partial ? IS_PARTIAL : 0) | (entry->is_final ? IS_FINAL : 0);
+    tus_json_out_t out;
 
-    /* clang-format off */
-    return json_pack("{s:i, s:s, s:o*, s:o*, s:o*, s:o*, s:o*, s:o*, s:s*, s:o*, s:o*}",
-                     "v", ENTRY_VERSION,
-                     "id", entry->id,
-                     "size", set_number(entry->size, entry->size >= 0),
-                     "kind", set_number(kind, kind != 0),
-                     "c", set_number(entry->created, entry->created > 0),
-                     "f", set_number(entry->finished, entry->finished > 0),
-                     "x", set_number(entry->expire, entry->expire > 0),
-                     "e", set_number(entry->expired, entry->expired > 0),
-                     "d", entry->data,
-                     "o", owner ? tus_json_text(owner, strlen(owner), p) : NULL,
-                     "n", filename ? tus_json_text(entry->filename, filename, p) : NULL);
-    /* clang-format on */
+    tus_json_out_begin(&out, ENTRY_MAX, p);
+    tus_json_out_open(&out, NULL, '{');
+    tus_json_out_integer(&out, "v", ENTRY_VERSION);
+    tus_json_out_text(&out, "id", entry->id);
+    put_number(&out, "size", entry->size, entry->size >= 0);
+    put_number(&out, "kind", kind, kind != 0);
+    put_number(&out, "c", entry->created, entry->created > 0);
+    put_number(&out, "f", entry->finished, entry->finished > 0);
+    put_number(&out, "x", entry->expire, entry->expire > 0);
+    put_number(&out, "e", entry->expired, entry->expired > 0);
+    tus_json_out_text(&out, "d", entry->data);
+    put_clean(&out, "o", entry->owner, owner);
+    put_clean(&out, "n", entry->filename, filename);
+    tus_json_out_close(&out, '}');
+    return tus_json_out_end(&out, json, len);
 }
 
 apr_status_t tus_entry_format(const tus_entry_t *entry, const char **json, apr_size_t *len,
                               apr_pool_t *p)
 {
-    const char *owner = entry->owner;
+    apr_size_t owner = entry->owner ? strlen(entry->owner) : 0;
     apr_size_t filename = entry->filename ? tus_json_clip(entry->filename, ENTRY_TEXT_MAX) : 0;
 
     if (!tus_id_is_valid(entry->id)) {
         return TUS_EDAMAGED;
     }
-    if (owner && strlen(owner) > ENTRY_TEXT_MAX) {
-        owner = NULL;
+    if (owner > ENTRY_TEXT_MAX) {
+        owner = 0;
     }
     /* Escapes can make six bytes of one, so a strange name or a long id may take more cuts. */
-    while (tus_json_dump(entry_json(entry, owner, filename, p), ENTRY_MAX, json, len, p)
-           != APR_SUCCESS) {
+    while (format(entry, owner, filename, json, len, p) != APR_SUCCESS) {
         if (filename > 0) {
             filename = tus_json_clip(entry->filename, filename / 2);
         }
-        else if (owner) {
-            owner = NULL;
+        else if (owner > 0) {
+            owner = 0;
         }
         else {
             return TUS_EDAMAGED;

@@ -172,6 +172,12 @@ static const char *store_of_proxied(const char *filename, const tus_store_spec_t
     return store_of(plain, own, p);
 }
 
+static int is_proxied(const char *name)
+{
+    return name && !ap_cstr_casecmpn(name, "proxy:", 6);
+}
+
+/* Of a handler it matters only whether it leads to a backend. */
 static int has_passed(const request_rec *r, const tus_settings_t *settings)
 {
     void *passed = NULL;
@@ -179,7 +185,7 @@ static int has_passed(const request_rec *r, const tus_settings_t *settings)
     apr_pool_userdata_get(&passed, PASSED_KEY, r->pool);
     return passed && ((passed_t *)passed)->settings == settings
            && !strcmp(((passed_t *)passed)->filename, r->filename)
-           && ((passed_t *)passed)->handler == r->handler;
+           && (((passed_t *)passed)->handler == r->handler || !is_proxied(r->handler));
 }
 
 static void remember(const request_rec *r, const tus_settings_t *settings)
@@ -196,11 +202,6 @@ static void remember(const request_rec *r, const tus_settings_t *settings)
 static int is_own(const request_rec *r)
 {
     return !r->main && tus_mount_of(r);
-}
-
-static int is_proxied(const char *name)
-{
-    return name && !ap_cstr_casecmpn(name, "proxy:", 6);
 }
 
 /* The store that is named by the file, or by what mod_proxy makes of it and SetHandler's URL. */

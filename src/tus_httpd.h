@@ -498,11 +498,21 @@ typedef enum {
     TUS_BODY_REFUSED   /**< it could not be stored; see error */
 } tus_body_e;
 
+/** How a body comes through the connection's network bucket. */
+typedef struct tus_splice_t {
+    tus_network_t *network; /**< NULL where there is none of ours */
+    apr_off_t length;       /**< of the body; -1 where only its end will tell */
+    int is_draining;        /**< what httpd has read of it is taken first */
+} tus_splice_t;
+
 /** A body on its way into an upload. */
 typedef struct tus_body_t {
     request_rec *r;
     tus_upload_t *upload;
     apr_bucket_brigade *brigade;
+    tus_splice_t splice;
+    char *buffer;                /**< during a step: bytes that are gathered, or NULL */
+    apr_size_t gathered;         /**< how many */
     apr_time_t progress;         /**< when bytes last arrived */
     struct tus_progress_t *told; /**< hooks that are told of it, or NULL */
     apr_time_t told_at;          /**< when that was last tried */
@@ -517,8 +527,36 @@ void tus_body_init(tus_body_t *body, request_rec *r, tus_upload_t *upload);
 /** Moves what is there from the connection to the store. Never blocks. */
 tus_body_e tus_body_step(tus_body_t *body);
 
-/** The poll driver: steps and waits until the body has ended. */
-tus_body_e tus_body_receive(tus_body_t *body);
+/**
+ * The poll driver: steps and waits until the body has ended.
+ * @param length of the body; -1 where only its end will tell
+ */
+tus_body_e tus_body_receive(tus_body_t *body, apr_off_t length);
+
+/* ---- tus_splice.c: bodies that go from the socket into the store unseen ------ */
+
+/** child_init */
+void tus_splice_init(apr_pool_t *pchild);
+
+/** insert_network_bucket hook: the connection's bucket is ours. */
+apr_status_t tus_splice_connection(conn_rec *c, apr_bucket_brigade *brigade, apr_socket_t *socket);
+
+/** A body is received: in large pieces and, where nobody needs to see its bytes, through pipes. */
+void tus_splice_begin(tus_splice_t *splice, const request_rec *r, const tus_upload_t *upload,
+                      apr_off_t length);
+
+/** Before each brigade. @return bytes to ask the filters for */
+apr_off_t tus_splice_next(const tus_splice_t *splice);
+
+/**
+ * The filters have nothing to give.
+ * @param received bytes of the body so far
+ * @return nonzero if they are to be asked once more: only now the socket is
+ */
+int tus_splice_drained(tus_splice_t *splice, apr_off_t received);
+
+/** However it ended. */
+void tus_splice_end(const tus_splice_t *splice, const request_rec *r);
 
 /* ---- tus_amend.c: httpd core's configuration, changed for one request ----- */
 

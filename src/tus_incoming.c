@@ -204,7 +204,7 @@ const tus_error_t *tus_incoming_receive(tus_incoming_t *incoming, request_rec *r
     }
     tus_body_init(&body, r, upload);
     /* Without a body there is nothing to interrupt: what was finished for another is told. */
-    incoming->state = incoming->length ? tus_body_receive(&body) : TUS_BODY_DONE;
+    incoming->state = incoming->length ? tus_body_receive(&body, incoming->length) : TUS_BODY_DONE;
     incoming->http_status = body.http_status;
     if (incoming->state == TUS_BODY_DONE) {
         tus_answer_after_body(r);

@@ -18,28 +18,44 @@
 
 /* ---- writing ------------------------------------------------------------- */
 
-/* Bytes of the UTF-8 character at the text, or 0 if there is none. jansson judges. */
+static int is_ascii(const char *text, apr_size_t len)
+{
+    unsigned char all = 0;
+
+    for (apr_size_t i = 0; i < len; i++) {
+        all |= (unsigned char)text[i];
+    }
+    return all < 0x80;
+}
+
+/* jansson judges. */
+static int is_utf8(const char *text, apr_size_t len)
+{
+    json_t *json = json_stringn(text, len);
+
+    json_decref(json);
+    return json != NULL;
+}
+
+/* Bytes of the UTF-8 character at the text, or 0 if there is none. */
 static apr_size_t utf8_length(const char *text, apr_size_t left)
 {
     unsigned char lead = (unsigned char)text[0];
     apr_size_t len = lead < 0x80 ? 1 : lead < 0xe0 ? 2 : lead < 0xf0 ? 3 : 4;
-    json_t *character;
 
     if (len == 1) {
         return 1;
     }
-    character = len <= left ? json_stringn(text, len) : NULL;
-    json_decref(character);
-    return character ? len : 0;
+    return len <= left && is_utf8(text, len) ? len : 0;
 }
 
-json_t *tus_json_text(const char *text, apr_size_t len, apr_pool_t *p)
+const char *tus_json_clean(const char *text, apr_size_t len, apr_size_t *clean_len, apr_pool_t *p)
 {
-    json_t *json = json_stringn(text, len);
     char *clean, *end;
 
-    if (json) {
-        return json;
+    *clean_len = len;
+    if (is_ascii(text, len) || is_utf8(text, len)) {
+        return text;
     }
     clean = end = apr_palloc(p, len * strlen(REPLACEMENT));
     while (len > 0) {
@@ -57,7 +73,15 @@ json_t *tus_json_text(const char *text, apr_size_t len, apr_pool_t *p)
         text += n;
         len -= n;
     }
-    return json_stringn(clean, (apr_size_t)(end - clean));
+    *clean_len = (apr_size_t)(end - clean);
+    return clean;
+}
+
+json_t *tus_json_text(const char *text, apr_size_t len, apr_pool_t *p)
+{
+    const char *clean = tus_json_clean(text, len, &len, p);
+
+    return json_stringn(clean, len);
 }
 
 apr_size_t tus_json_clip(const char *text, apr_size_t max)
@@ -129,21 +153,4 @@ int tus_json_string(const char **text, const json_t *json, apr_pool_t *p)
     }
     *text = apr_pstrmemdup(p, json_string_value(json), json_string_length(json));
     return 1;
-}
-
-int tus_json_id(const char **id, const json_t *json, apr_pool_t *p)
-{
-    return tus_json_string(id, json, p) && tus_id_is_valid(*id);
-}
-
-int tus_json_boolean(int *flag, const json_t *json)
-{
-    *flag = json_is_true(json);
-    return !json || json_is_boolean(json);
-}
-
-int tus_json_number(apr_int64_t *number, const json_t *json)
-{
-    *number = json_integer_value(json);
-    return json_is_integer(json) && *number >= 0;
 }

@@ -55,6 +55,9 @@
 #define NAP_MIN apr_time_from_msec(1)
 #define NAP_MAX apr_time_from_msec(10)
 
+/* To enter the table without waiting for it. */
+#define TRIES 100
+
 /* For what is read without the mutex. APR's 64-bit atomics may use a mutex of their process. */
 #define LOAD(p) __atomic_load_n((p), __ATOMIC_ACQUIRE)
 #define STORE(p, value) __atomic_store_n((p), (value), __ATOMIC_RELEASE)
@@ -135,6 +138,26 @@ static int is_ours(const shm_locks_t *locks)
 static int has_elapsed(apr_interval_time_t interval, apr_time_t since, apr_time_t now)
 {
     return now < since || now - since >= interval;
+}
+
+/* ---- the mutex ----------------------------------------------------------- */
+
+/* It is held for less than it takes to go to sleep, and to be woken. */
+static apr_status_t enter(const shm_locks_t *locks)
+{
+    for (int i = 0; i < TRIES; i++) {
+        apr_status_t rv = apr_global_mutex_trylock(locks->mutex);
+
+        if (!APR_STATUS_IS_EBUSY(rv)) {
+            return APR_STATUS_IS_ENOTIMPL(rv) ? apr_global_mutex_lock(locks->mutex) : rv;
+        }
+    }
+    return apr_global_mutex_lock(locks->mutex);
+}
+
+static apr_status_t leave(const shm_locks_t *locks)
+{
+    return apr_global_mutex_unlock(locks->mutex);
 }
 
 /* ---- the dead ------------------------------------------------------------ */
@@ -257,12 +280,19 @@ static int is_overdue(process_t *process)
     return LOAD(&process->ringing) && has_elapsed(PATIENCE, LOAD(&process->rung), apr_time_now());
 }
 
-/* What is asked for can only become more. A holder that has answered the less is rung for again. */
-static void ask(table_t *table, entry_t *entry, tus_asked_e what)
+/*
+ * What is asked for can only become more. A holder that has answered the less is rung for again.
+ * @param holder as it was found, for it may let go meanwhile; 0: it has
+ */
+static void ask(table_t *table, entry_t *entry, apr_uint64_t holder, tus_asked_e what)
 {
-    process_t *process = process_of(table, LOAD(&entry->holder));
     apr_time_t now = apr_time_now();
+    process_t *process;
 
+    if (holder == 0) {
+        return;
+    }
+    process = process_of(table, holder);
     if (entry->asked < (apr_uint32_t)what) {
         STORE(&entry->answered, 0);
         STORE(&entry->asked, what);
@@ -296,15 +326,14 @@ static tus_asked_e asked(tus_lock_t *lock)
     if (!entry) {
         return TUS_ASKED_NOTHING;
     }
-    if ((is_unanswered(entry) || is_overdue(locks->process))
-        && apr_global_mutex_lock(locks->mutex) == APR_SUCCESS) {
+    if ((is_unanswered(entry) || is_overdue(locks->process)) && enter(locks) == APR_SUCCESS) {
         if (is_unanswered(entry)) {
             answer(locks, entry);
         }
         else if (is_overdue(locks->process)) {
             silence(locks->process);
         }
-        apr_global_mutex_unlock(locks->mutex);
+        leave(locks);
     }
     /* Read last: what was answered must also be told. */
     return (tus_asked_e)LOAD(&entry->asked);
@@ -332,26 +361,25 @@ static apr_status_t wakeup(tus_locks_t *base, apr_pollfd_t *pollfd)
 
 /* ---- holding ------------------------------------------------------------- */
 
+/*
+ * The store that frees the entry needs no mutex. Who asks at this very moment may
+ * ring for nobody: any holder silences that.
+ */
 static void release(tus_lock_t *lock)
 {
     entry_t *entry = lock->entry;
     shm_locks_t *locks = lock->locks;
-    apr_status_t rv;
 
     if (!entry) {
         return;
     }
     lock->entry = NULL;
-    rv = apr_global_mutex_lock(locks->mutex);
-    if (rv == APR_SUCCESS && is_unanswered(entry)) {
+    if (is_unanswered(entry) && enter(locks) == APR_SUCCESS) {
         answer(locks, entry);
+        leave(locks);
     }
-    /* One store: it may be made without the mutex, should that be broken. */
     if (LOAD(&entry->holder) == locks->self) {
         STORE(&entry->holder, 0);
-    }
-    if (rv == APR_SUCCESS) {
-        apr_global_mutex_unlock(locks->mutex);
     }
 }
 
@@ -428,7 +456,7 @@ static apr_status_t try_take(tus_lock_t *lock, const entry_t *wanted, int asking
     entry_t *held, *spare;
     apr_status_t rv;
 
-    rv = apr_global_mutex_lock(lock->locks->mutex);
+    rv = enter(lock->locks);
     if (rv != APR_SUCCESS) {
         return rv;
     }
@@ -436,7 +464,7 @@ static apr_status_t try_take(tus_lock_t *lock, const entry_t *wanted, int asking
     if (held) {
         *holder = LOAD(&held->holder);
         if (asking) {
-            ask(table, held, TUS_ASKED_RELEASE);
+            ask(table, held, *holder, TUS_ASKED_RELEASE);
         }
         rv = APR_EBUSY;
     }
@@ -447,7 +475,7 @@ static apr_status_t try_take(tus_lock_t *lock, const entry_t *wanted, int asking
     else {
         rv = APR_ENOSPC;
     }
-    apr_global_mutex_unlock(lock->locks->mutex);
+    leave(lock->locks);
     return rv;
 }
 
@@ -503,7 +531,7 @@ static apr_status_t look_or_ask(shm_locks_t *locks, const entry_t *wanted, apr_u
                                 apr_uint64_t *holder)
 {
     entry_t *held, *spare;
-    apr_status_t rv = apr_global_mutex_lock(locks->mutex);
+    apr_status_t rv = enter(locks);
 
     if (rv != APR_SUCCESS) {
         return rv;
@@ -511,9 +539,9 @@ static apr_status_t look_or_ask(shm_locks_t *locks, const entry_t *wanted, apr_u
     held = find(locks->table, wanted, &spare);
     *holder = held ? LOAD(&held->holder) : 0;
     if (held && *holder == whom) {
-        ask(locks->table, held, TUS_ASKED_STOP);
+        ask(locks->table, held, *holder, TUS_ASKED_STOP);
     }
-    return apr_global_mutex_unlock(locks->mutex);
+    return leave(locks);
 }
 
 /* Whether the holder lives is seen before it is asked: once asked, it may soon be gone. */
@@ -624,7 +652,7 @@ static apr_status_t take_slot(shm_locks_t *locks)
     apr_status_t rv;
     apr_uint32_t i;
 
-    rv = apr_global_mutex_lock(locks->mutex);
+    rv = enter(locks);
     if (rv != APR_SUCCESS) {
         return rv;
     }
@@ -645,7 +673,7 @@ static apr_status_t take_slot(shm_locks_t *locks)
         rv = APR_SUCCESS;
         break;
     }
-    apr_global_mutex_unlock(locks->mutex);
+    leave(locks);
     return rv;
 }
 

@@ -25,15 +25,24 @@
 #define ID_MAX_BYTES 1000
 #define NAME_SIZE 256
 
+/* A record as it was read, and the file that it was read from. */
+typedef struct reading_t {
+    const char *id; /* NULL: none */
+    tus_record_t record;
+    struct stat file;
+} reading_t;
+
 typedef struct dbm_t {
     tus_meta_t meta;
     const tus_meta_place_t *place;
+    apr_pool_t *pool;
     const char *journal; /* path */
+    reading_t latest;    /* allocated from the pool */
 } dbm_t;
 
-static const dbm_t *dbm_of(tus_meta_t *meta)
+static dbm_t *dbm_of(tus_meta_t *meta)
 {
-    return (const dbm_t *)meta;
+    return (dbm_t *)meta;
 }
 
 /* ---- where a record lies ------------------------------------------------- */
@@ -80,6 +89,19 @@ static apr_status_t open_records(const dbm_t *dbm, int make, int *dir)
     return rv == APR_SUCCESS ? step_into(dir, -1, OWN_RECORDS, make) : rv;
 }
 
+/* Several times in each request: apr_snprintf() takes as long as all the rest of open_spot(). */
+static void name_files(spot_t *spot, const char *segment)
+{
+    char *end = spot->info + sizeof(spot->info);
+    char *at = apr_cpystrn(spot->info, segment, sizeof(spot->info));
+
+    apr_cpystrn(at, ".info", (apr_size_t)(end - at));
+    end = spot->temp + sizeof(spot->temp);
+    at = apr_cpystrn(spot->temp, ".", sizeof(spot->temp));
+    at = apr_cpystrn(at, spot->info, (apr_size_t)(end - at));
+    apr_cpystrn(at, ".tmp", (apr_size_t)(end - at));
+}
+
 static apr_status_t open_spot(const dbm_t *dbm, const char *id, int make, spot_t *spot)
 {
     int keep = dbm->place->info_dir, own = keep == -1;
@@ -101,8 +123,7 @@ static apr_status_t open_spot(const dbm_t *dbm, const char *id, int make, spot_t
         return rv;
     }
     spot->borrowed = spot->dir == keep;
-    apr_snprintf(spot->info, sizeof(spot->info), "%s.info", segment);
-    apr_snprintf(spot->temp, sizeof(spot->temp), ".%s.tmp", spot->info);
+    name_files(spot, segment);
     return APR_SUCCESS;
 }
 
@@ -135,46 +156,90 @@ static apr_status_t read_all(int fd, char *text, apr_size_t size, apr_size_t *le
     return APR_SUCCESS;
 }
 
-static apr_status_t read_record(int fd, tus_record_t **record, apr_pool_t *p)
+static apr_status_t read_text(int fd, apr_off_t size, tus_record_t **record, apr_pool_t *p)
 {
-    struct stat st;
     apr_size_t len;
     char *text;
     apr_status_t rv;
 
-    if (fstat(fd, &st) != 0) {
-        return errno;
-    }
-    if (st.st_size > TUS_RECORD_MAX) {
+    if (size > TUS_RECORD_MAX) {
         return TUS_EREFUSED;
     }
-    text = apr_palloc(p, (apr_size_t)st.st_size + 1);
-    rv = read_all(fd, text, (apr_size_t)st.st_size, &len);
+    text = apr_palloc(p, (apr_size_t)size + 1);
+    rv = read_all(fd, text, (apr_size_t)size, &len);
     return rv == APR_SUCCESS ? tus_record_parse(record, text, len, p) : rv;
 }
 
-static apr_status_t dbm_get(tus_meta_t *meta, const char *id, tus_record_t **record, apr_pool_t *p)
+static apr_status_t read_record(const spot_t *spot, const char *id, tus_record_t **record,
+                                struct stat *st, apr_pool_t *p)
 {
     tus_record_t *found;
-    spot_t spot;
     int fd;
-    apr_status_t rv = open_spot(dbm_of(meta), id, 0, &spot);
+    apr_status_t rv = tus_beneath_open_stat(spot->dir, spot->info, O_RDONLY, &fd, st);
 
     if (rv != APR_SUCCESS) {
         return rv;
     }
-    rv = tus_beneath_open(spot.dir, spot.info, O_RDONLY, 0, &fd);
-    close_spot(&spot);
-    if (rv != APR_SUCCESS) {
-        return rv;
-    }
-    rv = read_record(fd, &found, p);
+    rv = read_text(fd, st->st_size, &found, p);
     close(fd);
     if (rv == APR_SUCCESS && strcmp(found->id, id) != 0) {
         rv = TUS_EDAMAGED;
     }
     if (rv == APR_SUCCESS) {
         *record = found;
+    }
+    return rv;
+}
+
+static int is_same_file(const struct stat *one, const struct stat *other)
+{
+    return one->st_ino == other->st_ino && one->st_dev == other->st_dev
+           && one->st_size == other->st_size && one->st_ctim.tv_sec == other->st_ctim.tv_sec
+           && one->st_ctim.tv_nsec == other->st_ctim.tv_nsec;
+}
+
+/* A request gets a record again where it could have changed, which it hardly ever has. */
+static int is_latest(const reading_t *latest, const spot_t *spot, const char *id)
+{
+    struct stat st;
+
+    return latest->id && strcmp(latest->id, id) == 0
+           && tus_beneath_stat(spot->dir, spot->info, &st) == APR_SUCCESS
+           && is_same_file(&latest->file, &st);
+}
+
+static apr_status_t get_at(dbm_t *dbm, const spot_t *spot, const char *id, tus_record_t **record,
+                           apr_pool_t *p)
+{
+    reading_t *latest = &dbm->latest;
+    apr_status_t rv;
+
+    if (p != dbm->pool) { /* which may end before the next one */
+        struct stat st;
+
+        return read_record(spot, id, record, &st, p);
+    }
+    if (is_latest(latest, spot, id)) {
+        *record = apr_pmemdup(p, &latest->record, sizeof(latest->record));
+        return APR_SUCCESS;
+    }
+    rv = read_record(spot, id, record, &latest->file, p);
+    latest->id = NULL;
+    if (rv == APR_SUCCESS) {
+        latest->record = **record;
+        latest->id = latest->record.id;
+    }
+    return rv;
+}
+
+static apr_status_t dbm_get(tus_meta_t *meta, const char *id, tus_record_t **record, apr_pool_t *p)
+{
+    spot_t spot;
+    apr_status_t rv = open_spot(dbm_of(meta), id, 0, &spot);
+
+    if (rv == APR_SUCCESS) {
+        rv = get_at(dbm_of(meta), &spot, id, record, p);
+        close_spot(&spot);
     }
     return rv;
 }
@@ -515,6 +580,7 @@ static apr_status_t dbm_open(tus_meta_t **meta, const tus_meta_place_t *place, a
 
     dbm->meta.provider = &tus_meta_dbm;
     dbm->place = place;
+    dbm->pool = p;
     dbm->journal = apr_pstrcat(p, place->state_dir, "/journal", NULL);
     *meta = &dbm->meta;
     return APR_SUCCESS;

@@ -23,11 +23,10 @@
 #include "tus_words.h"
 
 #include <apr_date.h>
+#include <apr_hash.h>
 #include <apr_lib.h>
 #include <apr_strings.h>
-#include <jansson.h>
 
-#include <stdio.h>
 #include <string.h>
 
 /* ---- time ---------------------------------------------------------------- */
@@ -43,55 +42,72 @@ static const char *time_text(apr_time_t time, apr_pool_t *p)
 
 /* ---- reading ------------------------------------------------------------- */
 
-static int read_time(apr_time_t *time, const json_t *json, apr_pool_t *p)
+static int digits(const char *text, int count)
 {
-    apr_time_exp_t t = { 0 };
+    int number = 0;
+
+    while (count-- > 0) {
+        number = number * 10 + (*text++ - '0');
+    }
+    return number;
+}
+
+static int read_time(apr_time_t *time, const tus_value_t *json)
+{
+    apr_time_exp_t t = { 0 }, there;
     const char *text;
 
     *time = 0;
-    if (!tus_json_string(&text, json, p)) {
+    if (!tus_value_string(&text, json)) {
         return 0;
     }
     if (!text) {
         return 1;
     }
-    if (!apr_date_checkmask(text, "####-##-##T##:##:##.######Z")
-        || sscanf(text, "%4d-%2d-%2dT%2d:%2d:%2d.%6d", &t.tm_year, &t.tm_mon, &t.tm_mday,
-                  &t.tm_hour, &t.tm_min, &t.tm_sec, &t.tm_usec)
-               != 7) {
+    if (!apr_date_checkmask(text, "####-##-##T##:##:##.######Z")) {
         return 0;
     }
-    t.tm_year -= 1900;
-    t.tm_mon -= 1;
-    /* Written again it shows whether there is such a day and hour. */
-    return apr_time_exp_gmt_get(time, &t) == APR_SUCCESS && *time > 0
-           && strcmp(time_text(*time, p), text) == 0;
+    t.tm_year = digits(text, 4) - 1900;
+    t.tm_mon = digits(text + 5, 2) - 1;
+    t.tm_mday = digits(text + 8, 2);
+    t.tm_hour = digits(text + 11, 2);
+    t.tm_min = digits(text + 14, 2);
+    t.tm_sec = digits(text + 17, 2);
+    t.tm_usec = digits(text + 20, 6);
+    if (apr_time_exp_gmt_get(time, &t) != APR_SUCCESS || *time <= 0) {
+        return 0;
+    }
+    apr_time_exp_gmt(&there, *time); /* is there such a day and hour? */
+    return there.tm_mon == t.tm_mon && there.tm_mday == t.tm_mday && there.tm_hour == t.tm_hour
+           && there.tm_min == t.tm_min && there.tm_sec == t.tm_sec;
 }
 
-static int read_expire(apr_interval_time_t *expire, const json_t *json)
+static int read_expire(apr_interval_time_t *expire, const tus_value_t *json)
 {
-    double seconds = json_number_value(json);
+    int is_integer = tus_value_is(json, TUS_VALUE_INTEGER);
+    double seconds = is_integer ? (double)json->integer : json ? json->real : 0;
 
     *expire = 0;
     if (!json) {
         return 1;
     }
-    if (!json_is_number(json) || !(seconds >= 0 && seconds <= apr_time_sec(TUS_EXPIRE_MAX))) {
+    if (!(is_integer || json->type == TUS_VALUE_REAL)
+        || !(seconds >= 0 && seconds <= apr_time_sec(TUS_EXPIRE_MAX))) {
         return 0;
     }
     *expire = (apr_interval_time_t)(seconds * APR_USEC_PER_SEC + 0.5);
     return *expire > 0 || !(seconds > 0); /* a moment is not for ever */
 }
 
-static int read_size(apr_off_t *size, const json_t *root)
+static int read_size(apr_off_t *size, const tus_value_t *root)
 {
-    const json_t *json = json_object_get(root, "Size");
+    const tus_value_t *json = tus_value_get(root, "Size");
     int deferred;
 
-    if (!tus_json_boolean(&deferred, json_object_get(root, "SizeIsDeferred"))) {
+    if (!tus_value_boolean(&deferred, tus_value_get(root, "SizeIsDeferred"))) {
         return 0;
     }
-    if (!tus_json_number(size, json) && !(deferred && !json)) {
+    if (!tus_value_number(size, json) && !(deferred && !json)) {
         return 0;
     }
     if (deferred) {
@@ -100,96 +116,110 @@ static int read_size(apr_off_t *size, const json_t *root)
     return 1;
 }
 
-static int read_pairs(apr_array_header_t **pairs, json_t *json, apr_pool_t *p)
+static int read_pairs(apr_array_header_t **pairs, const tus_value_t *json, apr_pool_t *p)
 {
-    const char *key;
-    json_t *value;
-
-    *pairs = apr_array_make(p, (int)json_object_size(json), sizeof(tus_pair_t));
-    if (json && !json_is_object(json) && !json_is_null(json)) {
-        return 0;
-    }
-    json_object_foreach(json, key, value) {
-        tus_pair_t *pair = apr_array_push(*pairs);
-
-        if (!json_is_string(value)) {
-            return 0;
-        }
-        pair->key = apr_pstrdup(p, key);
-        pair->len = json_string_length(value);
-        pair->value = apr_pstrmemdup(p, json_string_value(value), pair->len);
-    }
-    return 1;
-}
-
-static int read_parts(apr_array_header_t **parts, const json_t *json, apr_pool_t *p)
-{
-    apr_size_t i;
-
-    *parts = NULL;
-    if (!json || json_is_null(json)) {
+    *pairs = apr_array_make(p, json ? json->count : 0, sizeof(tus_pair_t));
+    if (tus_value_is_absent(json)) {
         return 1;
     }
-    if (!json_is_array(json)) {
+    for (const tus_value_t *value = json->first; value; value = value->next) {
+        tus_pair_t *pair = apr_array_push(*pairs);
+
+        if (value->type != TUS_VALUE_STRING) {
+            return 0;
+        }
+        pair->key = value->name;
+        pair->value = value->text;
+        pair->len = value->len;
+    }
+    return json->type == TUS_VALUE_OBJECT;
+}
+
+static int read_parts(apr_array_header_t **parts, const tus_value_t *json, apr_pool_t *p)
+{
+    *parts = NULL;
+    if (tus_value_is_absent(json)) {
+        return 1;
+    }
+    *parts = apr_array_make(p, json->count, sizeof(const char *));
+    for (const tus_value_t *part = json->first; part; part = part->next) {
+        if (!tus_value_id(apr_array_push(*parts), part)) {
+            return 0;
+        }
+    }
+    return json->type == TUS_VALUE_ARRAY;
+}
+
+static int read_storage(tus_record_t *record, const tus_value_t *json)
+{
+    return (tus_value_is_absent(json) || json->type == TUS_VALUE_OBJECT)
+           && tus_value_string(&record->storage_type, tus_value_get(json, "Type"))
+           && tus_value_string(&record->storage_path, tus_value_get(json, "Path"))
+           && tus_value_string(&record->storage_info_path, tus_value_get(json, "InfoPath"));
+}
+
+static apr_hash_t *by_key(const apr_array_header_t *pairs, apr_pool_t *p)
+{
+    apr_hash_t *hash = apr_hash_make(p);
+
+    for (int i = 0; i < pairs->nelts; i++) {
+        const tus_pair_t *pair = &APR_ARRAY_IDX(pairs, i, tus_pair_t);
+
+        apr_hash_set(hash, pair->key, APR_HASH_KEY_STRING, pair);
+    }
+    return hash;
+}
+
+static int has_value(const tus_pair_t *written, const tus_pair_t *pair, apr_pool_t *p)
+{
+    apr_size_t len;
+    const char *clean = tus_json_clean(pair->value, pair->len, &len, p);
+
+    return written && len == written->len && memcmp(clean, written->value, len) == 0;
+}
+
+/* In any order; hardly ever in another. */
+static int are_same(const apr_array_header_t *pairs, const apr_array_header_t *written,
+                    apr_pool_t *p)
+{
+    apr_hash_t *hash = NULL;
+
+    if (pairs->nelts != written->nelts) {
         return 0;
     }
-    *parts = apr_array_make(p, (int)json_array_size(json), sizeof(const char *));
-    for (i = 0; i < json_array_size(json); i++) {
-        if (!tus_json_id(apr_array_push(*parts), json_array_get(json, i), p)) {
+    for (int i = 0; i < pairs->nelts; i++) {
+        const tus_pair_t *pair = &APR_ARRAY_IDX(pairs, i, tus_pair_t);
+        const tus_pair_t *other = &APR_ARRAY_IDX(written, i, tus_pair_t);
+
+        if (strcmp(other->key, pair->key) != 0) {
+            hash = hash ? hash : by_key(written, p);
+            other = apr_hash_get(hash, pair->key, APR_HASH_KEY_STRING);
+        }
+        if (!has_value(other, pair, p)) {
             return 0;
         }
     }
     return 1;
-}
-
-static int read_storage(tus_record_t *record, const json_t *json, apr_pool_t *p)
-{
-    if (json && !json_is_object(json) && !json_is_null(json)) {
-        return 0;
-    }
-    return tus_json_string(&record->storage_type, json_object_get(json, "Type"), p)
-           && tus_json_string(&record->storage_path, json_object_get(json, "Path"), p)
-           && tus_json_string(&record->storage_info_path, json_object_get(json, "InfoPath"), p);
-}
-
-/* Each value as tus_json_text() has it. */
-static json_t *pairs_json(const apr_array_header_t *pairs, apr_pool_t *p)
-{
-    json_t *json = json_object();
-    int i;
-
-    for (i = 0; json && pairs && i < pairs->nelts; i++) {
-        const tus_pair_t *pair = &APR_ARRAY_IDX(pairs, i, tus_pair_t);
-
-        if (json_object_set_new(json, pair->key, tus_json_text(pair->value, pair->len, p)) != 0) {
-            json_decref(json);
-            return NULL;
-        }
-    }
-    return json;
 }
 
 /* MetaData rules, but where it still says what the header said, the header has the exact bytes. */
-static void recall_header(tus_record_t *record, const char *header, json_t *metadata, apr_pool_t *p)
+static void recall_header(tus_record_t *record, const char *header, apr_pool_t *p)
 {
     apr_array_header_t *pairs;
-    json_t *json;
 
     if (!header || tus_metadata_parse(header, &pairs, p) != NULL) {
         return;
     }
-    json = pairs_json(pairs, p);
-    if (json_equal(json, metadata)) {
+    if (are_same(pairs, record->pairs, p)) {
         record->metadata = header;
         record->pairs = pairs;
     }
-    json_decref(json);
 }
 
 /* What is sent back as a header: no other character may stand in one. */
-static int read_field(const char **text, const json_t *json, apr_pool_t *p)
+static int read_field(const char **text, const tus_value_t *json)
 {
-    if (!tus_json_string(text, json, p)) {
+    if (!tus_value_string(text, json)) {
         return 0;
     }
     for (const char *c = *text; c && *c; c++) {
@@ -201,63 +231,57 @@ static int read_field(const char **text, const json_t *json, apr_pool_t *p)
 }
 
 /* As tus_hook_reference() has them: whatever else may stand there tells nobody. */
-static int read_hooks(const apr_array_header_t **hooks, const json_t *json, apr_pool_t *p)
+static int read_hooks(const apr_array_header_t **hooks, const tus_value_t *json, apr_pool_t *p)
 {
     apr_array_header_t *references;
-    const json_t *reference;
-    size_t i;
 
     if (!json) {
         return 1;
     }
-    references = apr_array_make(p, (int)json_array_size(json), sizeof(const char *));
-    json_array_foreach(json, i, reference) {
-        const char *text = json_string_value(reference);
-
-        if (!tus_hook_is_reference(text)) {
+    references = apr_array_make(p, json->count, sizeof(const char *));
+    for (const tus_value_t *reference = json->first; reference; reference = reference->next) {
+        if (!tus_hook_is_reference(reference->text)) {
             return 0;
         }
-        APR_ARRAY_PUSH(references, const char *) = apr_pstrdup(p, text);
+        APR_ARRAY_PUSH(references, const char *) = reference->text;
     }
     *hooks = references;
-    return json_is_array(json);
+    return json->type == TUS_VALUE_ARRAY;
 }
 
-static int read_ours(tus_record_t *record, const json_t *json, json_t *metadata, apr_pool_t *p)
+static int read_ours(tus_record_t *record, const tus_value_t *json, apr_pool_t *p)
 {
     const char *header;
 
     if (!json) {
         return 1;
     }
-    if (!json_is_object(json) || !read_time(&record->created, json_object_get(json, "Created"), p)
-        || !read_time(&record->finished, json_object_get(json, "Finished"), p)
-        || !read_expire(&record->expire, json_object_get(json, "Expire"))
-        || !read_time(&record->expired, json_object_get(json, "Expired"), p)
-        || !tus_json_string(&header, json_object_get(json, "UploadMetadata"), p)
-        || !read_field(&record->concat, json_object_get(json, "UploadConcat"), p)
-        || !tus_json_string(&record->owner, json_object_get(json, "Owner"), p)
-        || !read_hooks(&record->hooks, json_object_get(json, "Hooks"), p)
-        || !tus_json_string(&record->seal, json_object_get(json, "Seal"), p)
-        || record->created == 0) {
+    if (json->type != TUS_VALUE_OBJECT
+        || !read_time(&record->created, tus_value_get(json, "Created"))
+        || !read_time(&record->finished, tus_value_get(json, "Finished"))
+        || !read_expire(&record->expire, tus_value_get(json, "Expire"))
+        || !read_time(&record->expired, tus_value_get(json, "Expired"))
+        || !tus_value_string(&header, tus_value_get(json, "UploadMetadata"))
+        || !read_field(&record->concat, tus_value_get(json, "UploadConcat"))
+        || !tus_value_string(&record->owner, tus_value_get(json, "Owner"))
+        || !read_hooks(&record->hooks, tus_value_get(json, "Hooks"), p)
+        || !tus_value_string(&record->seal, tus_value_get(json, "Seal")) || record->created == 0) {
         return 0;
     }
     record->ours = 1;
-    recall_header(record, header, metadata, p);
+    recall_header(record, header, p);
     return 1;
 }
 
-static int read_record(tus_record_t *record, const json_t *root, apr_pool_t *p)
+static int read_record(tus_record_t *record, const tus_value_t *root, apr_pool_t *p)
 {
-    json_t *metadata = json_object_get(root, "MetaData");
-
-    return tus_json_id(&record->id, json_object_get(root, "ID"), p)
-           && read_size(&record->size, root) && read_pairs(&record->pairs, metadata, p)
-           && tus_json_boolean(&record->is_partial, json_object_get(root, "IsPartial"))
-           && tus_json_boolean(&record->is_final, json_object_get(root, "IsFinal"))
-           && read_parts(&record->parts, json_object_get(root, "PartialUploads"), p)
-           && read_storage(record, json_object_get(root, "Storage"), p)
-           && read_ours(record, json_object_get(root, "ModTus"), metadata, p);
+    return tus_value_id(&record->id, tus_value_get(root, "ID")) && read_size(&record->size, root)
+           && read_pairs(&record->pairs, tus_value_get(root, "MetaData"), p)
+           && tus_value_boolean(&record->is_partial, tus_value_get(root, "IsPartial"))
+           && tus_value_boolean(&record->is_final, tus_value_get(root, "IsFinal"))
+           && read_parts(&record->parts, tus_value_get(root, "PartialUploads"), p)
+           && read_storage(record, tus_value_get(root, "Storage"))
+           && read_ours(record, tus_value_get(root, "ModTus"), p);
 }
 
 /* What a rename leaves of a file whose bytes were not written when the system went down. */
@@ -275,8 +299,6 @@ apr_status_t tus_record_parse(tus_record_t **record, const char *json, apr_size_
                               apr_pool_t *p)
 {
     tus_record_t *result;
-    json_t *root;
-    int readable;
 
     if (len > TUS_RECORD_MAX) {
         return TUS_EDAMAGED;
@@ -285,13 +307,8 @@ apr_status_t tus_record_parse(tus_record_t **record, const char *json, apr_size_
         return TUS_EUNWRITTEN;
     }
     result = apr_pcalloc(p, sizeof(*result));
-    /* A metadata value may hold NUL; tus_json_string() keeps it out of everything else. */
-    root = tus_json_is_shallow(json, len)
-               ? json_loadb(json, len, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, NULL)
-               : NULL;
-    readable = read_record(result, root, p);
-    json_decref(root);
-    if (!readable) {
+    /* A metadata value may hold NUL; tus_value_string() keeps it out of everything else. */
+    if (!read_record(result, tus_value_load(json, len, p), p)) {
         return TUS_EDAMAGED;
     }
     *record = result;
@@ -300,28 +317,56 @@ apr_status_t tus_record_parse(tus_record_t **record, const char *json, apr_size_
 
 /* ---- writing ------------------------------------------------------------- */
 
-static json_t *parts_json(const apr_array_header_t *parts)
+static void put_clean(tus_json_out_t *out, const char *name, const char *text, apr_size_t len)
 {
-    json_t *json = parts ? json_array() : json_null();
-    int i;
+    const char *clean = tus_json_clean(text, len, &len, out->pool);
 
-    for (i = 0; json && parts && i < parts->nelts; i++) {
-        const char *id = APR_ARRAY_IDX(parts, i, const char *);
-
-        if (!tus_id_is_valid(id) || json_array_append_new(json, json_string(id)) != 0) {
-            json_decref(json);
-            return NULL;
-        }
-    }
-    return json;
+    tus_json_out_bytes(out, name, clean, len);
 }
 
-static int is_utf8(const char *text)
+static void put_optional(tus_json_out_t *out, const char *name, const char *text)
 {
-    json_t *json = json_string(text);
+    if (text) {
+        put_clean(out, name, text, strlen(text));
+    }
+}
 
-    json_decref(json);
-    return json != NULL;
+static void put_pairs(tus_json_out_t *out, const char *name, const apr_array_header_t *pairs)
+{
+    tus_json_out_open(out, name, '{');
+    for (int i = 0; pairs && i < pairs->nelts; i++) {
+        const tus_pair_t *pair = &APR_ARRAY_IDX(pairs, i, tus_pair_t);
+
+        put_clean(out, pair->key, pair->value, pair->len);
+    }
+    tus_json_out_close(out, '}');
+}
+
+/* @param list of const char * */
+static void put_list(tus_json_out_t *out, const char *name, const apr_array_header_t *list)
+{
+    tus_json_out_open(out, name, '[');
+    for (int i = 0; i < list->nelts; i++) {
+        tus_json_out_text(out, NULL, APR_ARRAY_IDX(list, i, const char *));
+    }
+    tus_json_out_close(out, ']');
+}
+
+static void put_parts(tus_json_out_t *out, const char *name, const apr_array_header_t *parts)
+{
+    if (parts) {
+        put_list(out, name, parts);
+    }
+    else {
+        tus_json_out_null(out, name);
+    }
+}
+
+static const char *if_utf8(const char *text, apr_pool_t *p)
+{
+    apr_size_t len;
+
+    return text && tus_json_clean(text, strlen(text), &len, p) == text ? text : NULL;
 }
 
 /*
@@ -329,67 +374,70 @@ static int is_utf8(const char *text)
  * But data that lies elsewhere than at the id must be found again, by a name
  * beneath the store. Where that is no UTF-8 either, there can be no record.
  */
-static json_t *storage_json(const tus_record_t *record, apr_pool_t *p)
+static void put_storage(tus_json_out_t *out, const char *name, const tus_record_t *record)
 {
-    const char *path = record->storage_path, *name;
+    apr_pool_t *p = out->pool;
+    const char *path = if_utf8(record->storage_path, p);
+    const char *info = if_utf8(record->storage_info_path, p), *data;
 
     if (!record->storage_type) {
-        return json_null();
+        tus_json_out_null(out, name);
+        return;
     }
-    if (path && !is_utf8(path) && tus_storage_name(record, &name) == APR_SUCCESS
-        && strcmp(name, record->id) != 0) {
-        return json_pack("{s:s, s:s, s:s}", "InfoPath", apr_pstrcat(p, record->id, ".info", NULL),
-                         "Path", name, "Type", record->storage_type);
+    if (record->storage_path && !path && tus_storage_name(record, &data) == APR_SUCCESS
+        && strcmp(data, record->id) != 0) {
+        path = data;
+        info = apr_pstrcat(p, record->id, ".info", NULL);
     }
-    return json_pack("{s:o*, s:o*, s:s}", "InfoPath", json_string(record->storage_info_path),
-                     "Path", json_string(path), "Type", record->storage_type);
+    tus_json_out_open(out, name, '{');
+    tus_json_out_text(out, "InfoPath", info);
+    tus_json_out_text(out, "Path", path);
+    tus_json_out_text(out, "Type", record->storage_type);
+    tus_json_out_close(out, '}');
 }
 
-static json_t *optional_text(const char *text, apr_pool_t *p)
+static void put_time(tus_json_out_t *out, const char *name, apr_time_t time)
 {
-    return text ? tus_json_text(text, strlen(text), p) : NULL;
+    if (time) {
+        tus_json_out_text(out, name, time_text(time, out->pool));
+    }
 }
 
-static const char *optional_time(apr_time_t time, apr_pool_t *p)
-{
-    return time ? time_text(time, p) : NULL;
-}
-
-static json_t *expire_json(apr_interval_time_t expire)
+static void put_expire(tus_json_out_t *out, const char *name, apr_interval_time_t expire)
 {
     if (apr_time_usec(expire) != 0) {
-        return json_real((double)expire / APR_USEC_PER_SEC);
+        tus_json_out_real(out, name, (double)expire / APR_USEC_PER_SEC);
     }
-    return expire ? json_integer(apr_time_sec(expire)) : NULL;
+    else if (expire) {
+        tus_json_out_integer(out, name, apr_time_sec(expire));
+    }
 }
 
-static json_t *hooks_json(const apr_array_header_t *hooks)
+static void put_ours(tus_json_out_t *out, const char *name, const tus_record_t *record)
 {
-    json_t *json = hooks && hooks->nelts ? json_array() : NULL;
-
-    for (int i = 0; json && i < hooks->nelts; i++) {
-        json_array_append_new(json, json_string(APR_ARRAY_IDX(hooks, i, const char *)));
+    tus_json_out_open(out, name, '{');
+    put_time(out, "Created", record->created);
+    put_time(out, "Finished", record->finished);
+    put_expire(out, "Expire", record->expire);
+    put_time(out, "Expired", record->expired);
+    tus_json_out_text(out, "UploadMetadata", record->metadata);
+    put_optional(out, "UploadConcat", record->concat);
+    put_optional(out, "Owner", record->owner);
+    if (record->hooks && record->hooks->nelts) {
+        put_list(out, "Hooks", record->hooks);
     }
-    return json;
+    tus_json_out_text(out, "Seal", record->seal);
+    tus_json_out_close(out, '}');
 }
 
-static json_t *ours_json(const tus_record_t *record, apr_pool_t *p)
+static int are_ids(const apr_array_header_t *parts)
 {
-    if (!record->ours) {
-        return NULL;
+    for (int i = 0; parts && i < parts->nelts; i++) {
+        if (!tus_id_is_valid(APR_ARRAY_IDX(parts, i, const char *))) {
+            return 0;
+        }
     }
-    /* clang-format off */
-    return json_pack("{s:s, s:s*, s:o*, s:s*, s:s*, s:o*, s:o*, s:o*, s:s*}",
-                     "Created", time_text(record->created, p),
-                     "Finished", optional_time(record->finished, p),
-                     "Expire", expire_json(record->expire),
-                     "Expired", optional_time(record->expired, p),
-                     "UploadMetadata", record->metadata,
-                     "UploadConcat", optional_text(record->concat, p),
-                     "Owner", optional_text(record->owner, p),
-                     "Hooks", hooks_json(record->hooks),
-                     "Seal", record->seal);
-    /* clang-format on */
+    return 1;
 }
 
 static int are_references(const apr_array_header_t *hooks)
@@ -408,30 +456,32 @@ static int is_readable(const tus_record_t *record)
     return tus_id_is_valid(record->id) && (record->size >= 0 || record->size == TUS_SIZE_UNKNOWN)
            && (!record->ours || record->created > 0) && record->finished >= 0
            && record->expired >= 0 && record->expire >= 0 && record->expire <= TUS_EXPIRE_MAX
-           && are_references(record->hooks);
+           && are_ids(record->parts) && are_references(record->hooks);
 }
 
 apr_status_t tus_record_format(const tus_record_t *record, const char **json, apr_size_t *len,
                                apr_pool_t *p)
 {
     int deferred = record->size == TUS_SIZE_UNKNOWN;
-    json_t *root;
+    tus_json_out_t out;
 
     if (!is_readable(record)) {
         return APR_EINVAL;
     }
-    /* clang-format off */
-    root = json_pack("{s:s, s:I, s:b, s:i, s:o, s:b, s:b, s:o, s:o, s:o*}",
-                     "ID", record->id,
-                     "Size", (json_int_t)(deferred ? 0 : record->size),
-                     "SizeIsDeferred", deferred,
-                     "Offset", 0,
-                     "MetaData", pairs_json(record->pairs, p),
-                     "IsPartial", record->is_partial,
-                     "IsFinal", record->is_final,
-                     "PartialUploads", parts_json(record->parts),
-                     "Storage", storage_json(record, p),
-                     "ModTus", ours_json(record, p));
-    /* clang-format on */
-    return tus_json_dump(root, TUS_RECORD_MAX, json, len, p);
+    tus_json_out_begin(&out, TUS_RECORD_MAX, p);
+    tus_json_out_open(&out, NULL, '{');
+    tus_json_out_text(&out, "ID", record->id);
+    tus_json_out_integer(&out, "Size", deferred ? 0 : record->size);
+    tus_json_out_boolean(&out, "SizeIsDeferred", deferred);
+    tus_json_out_integer(&out, "Offset", 0);
+    put_pairs(&out, "MetaData", record->pairs);
+    tus_json_out_boolean(&out, "IsPartial", record->is_partial);
+    tus_json_out_boolean(&out, "IsFinal", record->is_final);
+    put_parts(&out, "PartialUploads", record->parts);
+    put_storage(&out, "Storage", record);
+    if (record->ours) {
+        put_ours(&out, "ModTus", record);
+    }
+    tus_json_out_close(&out, '}');
+    return tus_json_out_end(&out, json, len);
 }

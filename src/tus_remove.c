@@ -128,8 +128,12 @@ static apr_status_t confirm(const tus_core_t *core, const tus_record_t *record, 
 {
     const tus_store_provider_t *store = core->store->provider;
     tus_writer_t *writer;
-    apr_status_t rv = store->resume(core->store, record, &writer, p);
+    apr_status_t rv;
 
+    if (store->confirmed && store->confirmed(core->store, record)) {
+        return APR_SUCCESS;
+    }
+    rv = store->resume(core->store, record, &writer, p);
     if (rv != APR_SUCCESS) {
         return rv;
     }

@@ -23,10 +23,26 @@
 #define NAME_BYTES (TUS_STATE_NAME_LEN / 2)
 #define NAME_TRIES 3
 
-/* The registry as it was read at one time: names by key_of(). */
+/* What a store was found as less than that ago, it is taken for by its directory alone. */
+#define RECENT apr_time_from_sec(1)
+
+/* In these words it was asked for. */
+typedef struct known_t {
+    tus_state_store_t store;
+    apr_time_t found; /* last, or 0 */
+} known_t;
+
+/* What hardly ever leads to another store. */
+typedef struct inode_t {
+    apr_uint64_t device;
+    apr_uint64_t inode;
+} inode_t;
+
+/* The registry as it was read at one time. */
 typedef struct snapshot_t {
     apr_pool_t *pool;
-    apr_hash_t *names;
+    apr_hash_t *stores; /* key_of() -> known_t */
+    apr_hash_t *inodes; /* inode_t -> the same; of several, one */
 } snapshot_t;
 
 struct tus_state_t {
@@ -181,10 +197,19 @@ static const char *key_of(const tus_state_store_t *store, apr_pool_t *p)
                         store->path);
 }
 
-static void add_name(snapshot_t *snapshot, const tus_state_store_t *store)
+static void add_store(snapshot_t *snapshot, const tus_state_store_t *store)
 {
-    apr_hash_set(snapshot->names, key_of(store, snapshot->pool), APR_HASH_KEY_STRING,
-                 apr_pstrdup(snapshot->pool, store->name));
+    apr_pool_t *p = snapshot->pool;
+    known_t *known = apr_pcalloc(p, sizeof(*known));
+    inode_t *inode = apr_pcalloc(p, sizeof(*inode));
+
+    known->store.name = apr_pstrdup(p, store->name);
+    known->store.provider = apr_pstrdup(p, store->provider);
+    known->store.driver = apr_pstrdup(p, store->driver);
+    known->store.identity = store->identity;
+    *inode = (inode_t){ store->identity.device, store->identity.inode };
+    apr_hash_set(snapshot->stores, key_of(store, p), APR_HASH_KEY_STRING, known);
+    apr_hash_set(snapshot->inodes, inode, sizeof(*inode), known);
 }
 
 /* Also with the words that the store was asked for by. The old one goes, so that none piles up. */
@@ -198,11 +223,12 @@ static void replace_snapshot(tus_state_t *state, const apr_array_header_t *store
     apr_pool_create(&pool, state->pool);
     snapshot = apr_pcalloc(pool, sizeof(*snapshot));
     snapshot->pool = pool;
-    snapshot->names = apr_hash_make(pool);
+    snapshot->stores = apr_hash_make(pool);
+    snapshot->inodes = apr_hash_make(pool);
     for (i = 0; i < stores->nelts; i++) {
-        add_name(snapshot, &APR_ARRAY_IDX(stores, i, tus_state_store_t));
+        add_store(snapshot, &APR_ARRAY_IDX(stores, i, tus_state_store_t));
     }
-    add_name(snapshot, asked);
+    add_store(snapshot, asked);
     apr_thread_mutex_lock(state->lock);
     state->snapshot = snapshot;
     apr_thread_mutex_unlock(state->lock);
@@ -211,16 +237,48 @@ static void replace_snapshot(tus_state_t *state, const apr_array_header_t *store
     }
 }
 
+/* By all that is known of it, or NULL. It counts as found now. */
 static const char *recall(tus_state_t *state, const tus_state_store_t *store, apr_pool_t *p)
 {
     const char *key = key_of(store, p), *name = NULL;
+    known_t *known = NULL;
 
     apr_thread_mutex_lock(state->lock);
     if (state->snapshot) {
-        name = apr_pstrdup(p, apr_hash_get(state->snapshot->names, key, APR_HASH_KEY_STRING));
+        known = apr_hash_get(state->snapshot->stores, key, APR_HASH_KEY_STRING);
+    }
+    if (known) {
+        known->found = apr_time_now();
+        name = apr_pstrdup(p, known->store.name);
     }
     apr_thread_mutex_unlock(state->lock);
     return name;
+}
+
+static int is_recent(const known_t *known, const tus_state_store_t *store)
+{
+    apr_time_t age = apr_time_now() - known->found;
+
+    return age >= 0 && age < RECENT && known->store.identity.owner == store->identity.owner
+           && strcmp(known->store.provider, store->provider) == 0
+           && same_driver(known->store.driver, store->driver);
+}
+
+const char *tus_state_recall(tus_state_t *state, const tus_state_store_t *store, apr_pool_t *p)
+{
+    const inode_t inode = { store->identity.device, store->identity.inode };
+    const known_t *known = NULL;
+    const char *dir = NULL;
+
+    apr_thread_mutex_lock(state->lock);
+    if (state->snapshot) {
+        known = apr_hash_get(state->snapshot->inodes, &inode, sizeof(inode));
+    }
+    if (known && is_recent(known, store)) {
+        dir = dir_of(state, known->store.name, p);
+    }
+    apr_thread_mutex_unlock(state->lock);
+    return dir;
 }
 
 static apr_status_t find_or_make(tus_state_t *state, tus_state_store_t *store, apr_pool_t *p)

@@ -278,6 +278,15 @@ static apr_status_t file_fence(tus_writer_t *writer)
     return rv;
 }
 
+static int file_confirmed(tus_store_t *store, const tus_record_t *record)
+{
+    struct stat st;
+    const char *name;
+
+    return tus_storage_name(record, &name) == APR_SUCCESS
+           && tus_beneath_stat(of(store)->dir, name, &st) == APR_SUCCESS && !(st.st_mode & S_ISVTX);
+}
+
 static apr_time_t modified_at(const struct stat *st)
 {
     return apr_time_from_sec((apr_time_t)st->st_mtim.tv_sec) + st->st_mtim.tv_nsec / 1000;
@@ -304,17 +313,49 @@ static apr_status_t file_written(tus_writer_t *writer, apr_off_t *size, apr_time
     return rv;
 }
 
+/* Behind a hole nothing counts. */
+static apr_status_t check_start(const tus_writer_t *writer, apr_off_t offset)
+{
+    struct stat st;
+    apr_status_t rv;
+
+    if (offset == 0) {
+        return APR_SUCCESS;
+    }
+    rv = stat_writer(writer, &st);
+    return rv == APR_SUCCESS && st.st_size < offset ? TUS_EDAMAGED : rv;
+}
+
 static apr_status_t file_write(tus_writer_t *writer, apr_off_t offset, const char *data,
                                apr_size_t len, apr_size_t *done)
 {
-    struct stat st;
-    apr_status_t rv = stat_writer(writer, &st);
+    apr_status_t rv = check_start(writer, offset);
 
     *done = 0;
-    if (rv == APR_SUCCESS && st.st_size < offset) {
-        rv = TUS_EDAMAGED;
-    }
     return rv == APR_SUCCESS ? tus_beneath_write(writer->fd, offset, data, len, done) : rv;
+}
+
+static apr_status_t file_splice(tus_writer_t *writer, apr_off_t offset, apr_os_file_t pipe,
+                                apr_size_t len, apr_size_t *done)
+{
+    loff_t at = offset;
+    apr_status_t rv = check_start(writer, offset);
+
+    *done = 0;
+    while (rv == APR_SUCCESS && *done < len) {
+        ssize_t n = splice(pipe, NULL, writer->fd, &at, len - *done, SPLICE_F_MOVE);
+
+        if (n > 0) {
+            *done += (apr_size_t)n;
+        }
+        else if (n == 0) {
+            rv = APR_EOF; /* whoever filled the pipe did not count right */
+        }
+        else if (errno != EINTR) {
+            rv = errno;
+        }
+    }
+    return rv;
 }
 
 static apr_status_t file_flush(tus_writer_t *writer)
@@ -452,11 +493,13 @@ const tus_store_provider_t tus_store_file = {
     .create = file_create,
     .locate = file_locate,
     .confirm = file_confirm,
+    .confirmed = file_confirmed,
     .discard = file_discard,
     .resume = file_resume,
     .fence = file_fence,
     .written = file_written,
     .write = file_write,
+    .splice = file_splice,
     .flush = file_flush,
     .write_back = file_write_back,
     .close = file_close,

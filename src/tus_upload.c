@@ -62,7 +62,7 @@ static const tus_error_t *check_offset(tus_upload_t *upload)
     return NULL;
 }
 
-/* The sweep removes the data first, and then writes down that it did. */
+/* It may be: the sweep removes the data first, and then writes down that it did. */
 static int is_being_expired(const tus_upload_t *upload)
 {
     const tus_record_t *record = upload->record;
@@ -128,17 +128,19 @@ static tus_upload_t *make_upload(const tus_core_t *core, apr_pool_t *p)
     return upload;
 }
 
+/* Its record is read. */
+static const tus_error_t *look(tus_upload_t *upload)
+{
+    const tus_error_t *error = upload->record->expired ? NULL : load_size(upload);
+
+    return !error && tus_expire_is_over(upload) ? tus_expire_error(upload) : error;
+}
+
 static const tus_error_t *find(tus_upload_t *upload, const char *id)
 {
     const tus_error_t *error = load_record(upload, id);
 
-    if (!error && !upload->record->expired) {
-        error = load_size(upload);
-    }
-    if (!error && tus_expire_is_over(upload)) {
-        error = tus_expire_error(upload);
-    }
-    return error;
+    return error ? error : look(upload);
 }
 
 const tus_error_t *tus_upload_find(tus_upload_t **result, const tus_core_t *core, const char *id,
@@ -205,29 +207,37 @@ static apr_status_t wait_for_fence(tus_upload_t *upload, apr_time_t deadline)
     }
 }
 
-static const tus_error_t *open_writer(tus_upload_t *upload, apr_time_t deadline)
+static const tus_error_t *opened(const tus_upload_t *upload, apr_status_t rv)
 {
-    tus_store_t *store = upload->core->store;
-    const tus_record_t *record = upload->record;
-    apr_status_t rv;
-
-    rv = store->provider->resume(store, record, &upload->writer, upload->pool);
-    if (rv == APR_SUCCESS) {
-        rv = wait_for_fence(upload, deadline);
-    }
-    if (rv == APR_SUCCESS) {
-        rv = store->provider->written(upload->writer, &upload->offset, &upload->modified);
-    }
     if (APR_STATUS_IS_ENOENT(rv)) {
         return not_found(upload->pool);
     }
     if (APR_STATUS_IS_TIMEUP(rv) || APR_STATUS_IS_EINTR(rv)) {
         return tus_upload_locked(upload->core, rv, upload->pool);
     }
-    if (rv != APR_SUCCESS) {
-        return unusable("data", record->id, rv, upload->pool);
+    return rv == APR_SUCCESS ? NULL : unusable("data", upload->record->id, rv, upload->pool);
+}
+
+static const tus_error_t *measure(tus_upload_t *upload)
+{
+    const tus_store_provider_t *store = upload->core->store->provider;
+    apr_status_t rv = store->written(upload->writer, &upload->offset, &upload->modified);
+    const tus_error_t *error = opened(upload, rv);
+
+    return error ? error : check_offset(upload);
+}
+
+static const tus_error_t *open_writer(tus_upload_t *upload, apr_time_t deadline)
+{
+    tus_store_t *store = upload->core->store;
+    apr_status_t rv = store->provider->resume(store, upload->record, &upload->writer, upload->pool);
+    const tus_error_t *error;
+
+    if (rv == APR_SUCCESS) {
+        rv = wait_for_fence(upload, deadline);
     }
-    return check_offset(upload);
+    error = opened(upload, rv);
+    return error ? error : measure(upload);
 }
 
 /* The record is read again once the fence is up: what was read before may be history. */
@@ -235,23 +245,52 @@ static const tus_error_t *open_fenced(tus_upload_t *upload, const char *id, apr_
 {
     const tus_error_t *error = open_writer(upload, deadline);
 
-    if (!error) {
-        error = load_record(upload, id);
-    }
-    if (!error) {
-        error = tus_proof_recover(upload);
-    }
+    return error ? error : load_record(upload, id);
+}
+
+static const tus_error_t *recover(tus_upload_t *upload)
+{
+    const tus_error_t *error = tus_proof_recover(upload);
+
     return error ? error : tus_chunk_recover(upload);
+}
+
+/* Its record alone says that it grows: its data need not be looked at before it is fenced. */
+static int is_young(const tus_upload_t *upload)
+{
+    const tus_record_t *record = upload->record;
+
+    return record->ours && !record->finished && !record->expired && !is_being_expired(upload);
+}
+
+/* By the time of its data. Whether it has expired, the bytes that count decide. */
+static int is_overdue(const tus_upload_t *upload)
+{
+    const tus_record_t *record = upload->record;
+
+    return record->expire && upload->core->now() >= upload->modified + record->expire;
 }
 
 static const tus_error_t *open_held(tus_upload_t *upload, const char *id, apr_time_t deadline)
 {
-    const tus_error_t *error = find(upload, id);
+    const tus_error_t *error = load_record(upload, id);
 
-    if (error || tus_commit_is_finished(upload)) {
-        return error;
+    if (!error && !is_young(upload)) {
+        error = look(upload);
+        if (!error && tus_commit_is_finished(upload)) {
+            return NULL;
+        }
     }
-    return open_fenced(upload, id, deadline);
+    if (!error) {
+        error = open_fenced(upload, id, deadline);
+    }
+    if (!error && is_overdue(upload)) { /* else to recover it could make it young again */
+        error = look(upload);
+        if (!error) {
+            error = measure(upload);
+        }
+    }
+    return error ? error : recover(upload);
 }
 
 static apr_status_t acquire(tus_upload_t *upload, const char *id, apr_time_t deadline)
@@ -343,6 +382,9 @@ static int open_tried(tus_upload_t *upload, const char *id)
         return 1;
     }
     error = open_fenced(upload, id, 0);
+    if (!error) {
+        error = recover(upload);
+    }
     if (error && error->err == TUS_ERR_UPLOAD_NOT_FOUND) {
         close_writer(upload);
         return 1;
@@ -377,16 +419,21 @@ static const tus_error_t *inspect_final(tus_upload_t **result, const tus_core_t 
 const tus_error_t *tus_upload_inspect(tus_upload_t **result, const tus_core_t *core, const char *id,
                                       apr_pool_t *p)
 {
-    const tus_error_t *error = tus_upload_find(result, core, id, p);
+    tus_upload_t *upload = make_upload(core, p);
+    const tus_error_t *error = tus_id_is_valid(id) ? load_record(upload, id) : not_found(p);
 
-    if (error || tus_commit_is_finished(*result)) {
+    *result = upload;
+    if (!error && (upload->record->is_final || !is_young(upload))) {
+        error = look(upload);
+    }
+    if (error || tus_commit_is_finished(upload)) {
         return error;
     }
-    if ((*result)->record->is_final) {
+    if (upload->record->is_final) {
         return inspect_final(result, core, id, p);
     }
-    error = tus_upload_hold(result, core, id, NULL, NULL, p);
-    tus_upload_release(*result);
+    error = hold(upload, id, 0, NULL, NULL);
+    tus_upload_release(upload);
     return error;
 }
 

@@ -11,6 +11,9 @@
 
 #include "mod_tus.h"
 
+#include <apr_buckets.h>
+#include <apr_network_io.h>
+
 struct stat;   /* sys/stat.h */
 struct json_t; /* jansson.h */
 
@@ -276,10 +279,13 @@ int tus_id_is_valid(const char *id);
  */
 const char *tus_id_key(const char *id, char key[TUS_ID_KEY_SIZE]);
 
-/* ---- ring 1: JSON (tus_json.c) ------------------------------------------- */
+/* ---- ring 1: JSON as jansson has it (tus_json.c) --------------------------- */
 
 /** A string of any bytes: like tusd, with U+FFFD for each byte that is not UTF-8. */
 struct json_t *tus_json_text(const char *text, apr_size_t len, apr_pool_t *p);
+
+/** The same as text: the one that is given, or allocated from p. */
+const char *tus_json_clean(const char *text, apr_size_t len, apr_size_t *clean_len, apr_pool_t *p);
 
 /** The length of the text, or as much of it as max bytes hold: whole UTF-8 characters. */
 apr_size_t tus_json_clip(const char *text, apr_size_t max);
@@ -296,22 +302,115 @@ apr_status_t tus_json_dump(struct json_t *root, apr_size_t max, const char **jso
  *  strangers wrote is asked about before it is loaded. */
 int tus_json_is_shallow(const char *text, apr_size_t len);
 
+/** A member that is a string without NUL, absent or null; nonzero if so. *text is NULL unless it is
+ *  a string. */
+int tus_json_string(const char **text, const struct json_t *json, apr_pool_t *p);
+
+/* ---- ring 1: JSON as it is read (tus_value.c) ------------------------------ */
+
+typedef enum {
+    TUS_VALUE_NULL,
+    TUS_VALUE_FALSE,
+    TUS_VALUE_TRUE,
+    TUS_VALUE_INTEGER,
+    TUS_VALUE_REAL,
+    TUS_VALUE_STRING,
+    TUS_VALUE_ARRAY,
+    TUS_VALUE_OBJECT
+} tus_value_e;
+
+typedef struct tus_value_t {
+    tus_value_e type;
+    const char *name; /**< in its object */
+    const char *text; /**< NUL-terminated; may have others in it */
+    apr_size_t len;   /**< of the text */
+    apr_int64_t integer;
+    double real;
+    struct tus_value_t *first; /**< in it */
+    struct tus_value_t *next;  /**< beside it */
+    int count;                 /**< of those in it */
+} tus_value_t;
+
+/**
+ * Reads an object, all of it allocated from p.
+ * @return NULL if it is none: no JSON, nested deeper than tus_json_is_shallow(), or with a name
+ *         twice in one object
+ */
+tus_value_t *tus_value_load(const char *text, apr_size_t len, apr_pool_t *p);
+
+/** The same, by jansson alone. */
+tus_value_t *tus_value_of_jansson(const char *text, apr_size_t len, apr_pool_t *p);
+
+/** A member, or NULL. @param object NULL and other values have none */
+const tus_value_t *tus_value_get(const tus_value_t *object, const char *name);
+
+/** Nonzero for a value of that type. @param value may be NULL, and is of none then */
+int tus_value_is(const tus_value_t *value, tus_value_e type);
+
+/** Nonzero for NULL, and for null. */
+int tus_value_is_absent(const tus_value_t *value);
+
 /*
  * Members as they are read. Each takes the member, NULL if it is absent, and returns nonzero if
  * it is as it should be.
  */
 
-/** A string without NUL; *text is NULL if it is absent, or null, which is no string in Go. */
-int tus_json_string(const char **text, const struct json_t *json, apr_pool_t *p);
+/** A string without NUL, as it stands in the value; *text is NULL if it is absent, or null, which
+ *  is no string in Go. */
+int tus_value_string(const char **text, const tus_value_t *value);
 
 /** An id, which must be there. */
-int tus_json_id(const char **id, const struct json_t *json, apr_pool_t *p);
+int tus_value_id(const char **id, const tus_value_t *value);
 
 /** *flag is 0 if it is absent. */
-int tus_json_boolean(int *flag, const struct json_t *json);
+int tus_value_boolean(int *flag, const tus_value_t *value);
 
 /** An integer from 0 to 2^63-1, which must be there. */
-int tus_json_number(apr_int64_t *number, const struct json_t *json);
+int tus_value_number(apr_int64_t *number, const tus_value_t *value);
+
+/* ---- ring 1: plain JSON, read fast (tus_value_plain.c) --------------------- */
+
+/** The same as tus_value_load(), or NULL where jansson is to be asked. */
+tus_value_t *tus_value_plain(const char *text, apr_size_t len, apr_pool_t *p);
+
+/** Nonzero for what stands in a JSON string as it is: printable ASCII but for quote and backslash.
+ */
+static inline int tus_value_is_plain(char c)
+{
+    return c >= ' ' && c <= '~' && c != '"' && c != '\\';
+}
+
+/* ---- ring 1: JSON as it is written (tus_json_out.c) ------------------------ */
+
+/** Private to its functions, which can go on after one has failed: the end tells. */
+typedef struct tus_json_out_t {
+    apr_pool_t *pool;
+    char *text;
+    apr_size_t len, size, max;
+    int failed;
+} tus_json_out_t;
+
+/** @param max bytes; more are an error. @param p of the text */
+void tus_json_out_begin(tus_json_out_t *out, apr_size_t max, apr_pool_t *p);
+
+/** @return APR_SUCCESS with the text; APR_EINVAL if it is too long, or has what is no UTF-8 */
+apr_status_t tus_json_out_end(tus_json_out_t *out, const char **json, apr_size_t *len);
+
+/* What follows writes one value each. The name is NULL unless it is a member of an object. */
+
+/** @param bracket [ or {; what is written until tus_json_out_close() with its like is in it */
+void tus_json_out_open(tus_json_out_t *out, const char *name, char bracket);
+void tus_json_out_close(tus_json_out_t *out, char bracket);
+
+void tus_json_out_bytes(tus_json_out_t *out, const char *name, const char *bytes, apr_size_t len);
+
+/** Nothing if the text is NULL. */
+void tus_json_out_text(tus_json_out_t *out, const char *name, const char *text);
+
+void tus_json_out_integer(tus_json_out_t *out, const char *name, apr_int64_t number);
+void tus_json_out_real(tus_json_out_t *out, const char *name, double number);
+void tus_json_out_boolean(tus_json_out_t *out, const char *name, int flag);
+void tus_json_out_null(tus_json_out_t *out, const char *name);
 
 /* ---- ring 1: where a hook is called (tus_target.c) ------------------------ */
 
@@ -808,6 +907,9 @@ apr_status_t tus_beneath_dir(int dir, const char *path, int *fd);
  */
 apr_status_t tus_beneath_open(int dir, const char *path, int flags, apr_fileperms_t mode, int *fd);
 
+/** The same of a file that exists, with what it is. */
+apr_status_t tus_beneath_open_stat(int dir, const char *path, int flags, int *fd, struct stat *st);
+
 /**
  * Opens a directory, made where it is missing: then it is in its parent on stable storage.
  * @param name one segment
@@ -880,6 +982,50 @@ apr_status_t tus_claim_end(int dir, const char *id, const char *name);
 apr_status_t tus_copy(int from, int to, apr_off_t offset, apr_off_t len,
                       const tus_cancel_t *cancel);
 
+/* ---- ring 2: bytes in a pipe (tus_pipe.c) ---------------------------------- */
+
+/**
+ * Readies this process, which has a few pipes for all that it receives; none before.
+ * @param processes how many others like it there may be, itself among them
+ * @param threads of each
+ */
+void tus_pipe_init(int processes, int threads, apr_pool_t *pchild);
+
+/**
+ * Moves bytes from a socket into a pipe, and makes a bucket one that has them: read() takes them
+ * out, and tus_pipe_of() leads to them. Never blocks.
+ * @param bucket initialized; its type and data are replaced, on success and unless *len is 0
+ * @param max as many at most
+ * @param len set to how many were moved; 0 at the end of the socket
+ * @return APR_SUCCESS; APR_EAGAIN if the socket has none; APR_EBUSY if there is no pipe to be had;
+ *         or what the system said
+ */
+apr_status_t tus_pipe_fill(apr_bucket *bucket, apr_os_sock_t socket, apr_size_t max,
+                           apr_size_t *len);
+
+/** Where to take a bucket's bytes from, if the next `length` in a pipe are its own; else -1. */
+apr_os_file_t tus_pipe_of(const apr_bucket *bucket);
+
+/** All of them were taken. */
+void tus_pipe_taken(apr_bucket *bucket);
+
+/* ---- ring 2: the network bucket (tus_network.c) ----------------------------- */
+
+/** Bytes of one move at most; who asks for fewer, where some are left, makes it slow. */
+#define TUS_NETWORK_MOVE_MAX (1024 * 1024)
+
+/** What the buckets of one connection share, and what its requests say to them. */
+typedef struct tus_network_t {
+    apr_socket_t *socket;
+    int is_bulk;     /**< much comes: it is read in large pieces */
+    apr_off_t left;  /**< bytes to come that may go through pipes */
+    apr_off_t moved; /**< and that did */
+    int is_shut;     /**< a nonblocking read finds nothing; so it is after each move */
+} tus_network_t;
+
+/** The bucket of a connection that reads its socket; as apr_bucket_socket_create(). */
+apr_bucket *tus_network_bucket(tus_network_t *network, apr_bucket_alloc_t *list);
+
 /* ---- ring 2: the state directory (tus_state.c) --------------------------- */
 
 /** TusStateDir: ours alone, a directory for each store, and which is whose. */
@@ -912,6 +1058,13 @@ apr_status_t tus_state_open(tus_state_t **state, const char *path, apr_global_mu
  */
 apr_status_t tus_state_store(tus_state_t *state, tus_state_store_t *store, const char **dir,
                              apr_pool_t *p);
+
+/**
+ * The same directory by less: the store's path, which takes long to find out, need not be given. It
+ * has to be from time to time, for it may have changed.
+ * @return NULL if tus_state_store() did not find that store within the last second
+ */
+const char *tus_state_recall(tus_state_t *state, const tus_state_store_t *store, apr_pool_t *p);
 
 /** All stores of the registry: an array of tus_state_store_t, allocated from p. */
 apr_status_t tus_state_stores(tus_state_t *state, apr_array_header_t **stores, apr_pool_t *p);

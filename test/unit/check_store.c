@@ -394,6 +394,75 @@ START_TEST(bytes_are_appended_in_requests)
 }
 END_TEST
 
+/* A pipe with that text in it; its end to read from. */
+static int piped(const char *text)
+{
+    int ends[2];
+
+    ck_assert_int_eq(pipe(ends), 0);
+    ck_assert_int_eq(write(ends[1], text, strlen(text)), (int)strlen(text));
+    close(ends[1]);
+    return ends[0];
+}
+
+START_TEST(bytes_in_a_pipe_are_appended)
+{
+    int fd = piped("worldmore");
+    tus_writer_t *writer;
+    apr_size_t done = 0;
+
+    open_store(_i);
+    writer = create("a");
+    put(writer, 0, "hello");
+    ck_assert_int_eq(provider->splice(writer, 5, fd, 5, &done), APR_SUCCESS);
+    ck_assert_uint_eq(done, 5);
+    ck_assert_int_eq(written(writer), 10);
+    ck_assert_int_eq(provider->splice(writer, 10, fd, 4, &done), APR_SUCCESS);
+    ck_assert_uint_eq(done, 4);
+    ck_assert_int_eq(provider->confirm(writer), APR_SUCCESS);
+    ck_assert_int_eq(provider->close(writer), APR_SUCCESS);
+    ck_assert_int_eq(size_of("a"), 14);
+    if (provider->read) {
+        ck_assert_str_eq(content("a"), "helloworldmore");
+    }
+    close(fd);
+}
+END_TEST
+
+/* Nor does it leave the pipe. */
+START_TEST(a_pipe_fills_no_hole)
+{
+    int fd = piped("world");
+    tus_writer_t *writer;
+    apr_size_t done = 1;
+    char text[5];
+
+    open_store(_i);
+    writer = create("a");
+    put(writer, 0, "hell");
+    ck_assert_int_eq(provider->splice(writer, 5, fd, 5, &done), TUS_EDAMAGED);
+    ck_assert_uint_eq(done, 0);
+    ck_assert_int_eq(written(writer), 4);
+    ck_assert_int_eq(read(fd, text, 5), 5);
+    close(fd);
+}
+END_TEST
+
+START_TEST(a_pipe_with_too_little_is_an_error)
+{
+    int fd = piped("wor");
+    tus_writer_t *writer;
+    apr_size_t done = 0;
+
+    open_store(_i);
+    writer = create("a");
+    ck_assert_int_ne(provider->splice(writer, 0, fd, 5, &done), APR_SUCCESS);
+    ck_assert_uint_eq(done, 3);
+    ck_assert_int_eq(written(writer), 3);
+    close(fd);
+}
+END_TEST
+
 START_TEST(flush_takes_any_moment)
 {
     tus_writer_t *writer;
@@ -1178,6 +1247,11 @@ void store_conformance(Suite *suite, const tus_store_provider_t *under_test,
         HOLDS(part_of_another_size_is_damaged);
         HOLDS(part_that_is_gone_is_not_found);
         HOLDS(join_is_cancelled);
+    }
+    if (under_test->splice) {
+        HOLDS(bytes_in_a_pipe_are_appended);
+        HOLDS(a_pipe_fills_no_hole);
+        HOLDS(a_pipe_with_too_little_is_an_error);
     }
     if (under_test->info_dir) {
         HOLDS(store_says_where_records_lie);

@@ -627,6 +627,27 @@ static apr_status_t overfill(const char *name)
     return rv;
 }
 
+START_TEST(limited_splice_counts_what_is_stored)
+{
+    tus_writer_t *writer = create("a");
+    char *data = apr_palloc(unit_pool, ROOM);
+    apr_size_t done = 0;
+    int ends[2];
+
+    ck_assert_int_eq(pipe(ends), 0);
+    memset(data, 'x', ROOM);
+    ck_assert_int_eq(write(ends[1], data, ROOM), ROOM);
+    put(writer, 0, "hello");
+    scratch_limit_files(ROOM);
+    ck_assert_int_eq(file->splice(writer, 5, ends[0], ROOM, &done), EFBIG);
+    scratch_unlimit_files();
+    ck_assert_uint_eq(done, ROOM - 5);
+    ck_assert_uint_eq(scratch_stat("store/a").st_size, ROOM);
+    close(ends[0]);
+    close(ends[1]);
+}
+END_TEST
+
 START_TEST(limited_write_counts_what_is_stored)
 {
     apr_status_t rv;
@@ -695,6 +716,7 @@ Suite *store_file_suite(void)
     tcase_add_test(tcase, read_has_the_flags_asked_for);
     tcase_add_test(tcase, writer_is_not_inherited_by_programs);
     tcase_add_test(tcase, limited_write_counts_what_is_stored);
+    tcase_add_test(tcase, limited_splice_counts_what_is_stored);
     if (scratch_can_mount()) {
         tcase_add_test(tcase, full_disk_counts_what_is_stored);
     }

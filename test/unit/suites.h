@@ -31,7 +31,10 @@
     SUITE(sign) \
     SUITE(spooled) \
     SUITE(health) \
+    SUITE(value) \
+    SUITE(json_out) \
     SUITE(beneath) \
+    SUITE(pipe) \
     SUITE(copy) \
     SUITE(store_file) \
     SUITE(store_place) \
