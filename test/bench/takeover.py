@@ -8,6 +8,7 @@ a HEAD that another process serves. What is measured is the time from the HEAD's
 the first byte of its answer, on a connection that was made before. The last column says in how
 many rounds two processes took part, as the access log has it.
 """
+import itertools
 import re
 import subprocess
 import sys
@@ -63,30 +64,35 @@ def crossed(server, urls):
     return number
 
 
-def main():
-    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 200
+def take_overs(rounds):
+    """For each pair of protocols: (held by, asked for by, seconds in order, rounds crossed)."""
     server = Httpd(mpm='worker', modules=['http2'], tls=True, mpm_settings=MPM_SETTINGS)
     try:
         store = server.make_store()
         server.start(CONFIG + 'RequestReadTimeout body=0\n' + endpoint('Location /files', store)
                      + server.tls_vhost())
         tus = Tus(server, store=store)
-        print(f'{rounds} take-overs each, in ms'.ljust(33)
-              + 'min  median     p99     max   across processes')
-        for older in PROTOCOLS:
-            for newer in PROTOCOLS:
-                old, new = Transport(tus, older), Transport(tus, newer)
-                results = [take_over(tus, old, new) for _ in range(rounds)]
-                times = sorted(1000 * seconds for seconds, _ in results)
-                urls = [url for _, url in results]
-                print(f'held by {older:4} asked for by {newer:4}   {times[0]:7.2f} '
-                      f'{times[len(times) // 2]:7.2f} {times[int(len(times) * .99)]:7.2f} '
-                      f'{times[-1]:7.2f}   {crossed(server, urls)}', flush=True)
+        for older, newer in itertools.product(PROTOCOLS, PROTOCOLS):
+            old, new = Transport(tus, older), Transport(tus, newer)
+            results = [take_over(tus, old, new) for _ in range(rounds)]
+            yield (older, newer, sorted(seconds for seconds, _ in results),
+                   crossed(server, [url for _, url in results]))
         server.stop()
     finally:
         if server.process:
             server.kill()
         server.remove()
+
+
+def main():
+    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 200
+    print(f'{rounds} take-overs each, in ms'.ljust(33)
+          + 'min  median     p99     max   across processes')
+    for older, newer, seconds, number in take_overs(rounds):
+        times = [1000 * each for each in seconds]
+        print(f'held by {older:4} asked for by {newer:4}   {times[0]:7.2f} '
+              f'{times[rounds // 2]:7.2f} {times[int(rounds * .99)]:7.2f} '
+              f'{times[-1]:7.2f}   {number}', flush=True)
 
 
 if __name__ == '__main__':

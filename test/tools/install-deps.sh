@@ -57,6 +57,7 @@ list_missing() {
     need python3-h2 has_python h2
     need python3-pytest has_python pytest
     need python3-pytest-xdist has_python xdist
+    need valgrind has valgrind
 }
 
 as_root() {

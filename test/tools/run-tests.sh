@@ -12,7 +12,8 @@ failed=0
 #   pytest  == 1 failed, 12 passed, 1 error in 3.21s ==
 #   replay  fuzz record: 12 passed, 0 failed
 #   fuzzer  fuzz record: 123 inputs, no finding; fuzz record: FAILED
-#   bench   held by h1   asked for by h2     0.51 ...
+#   bench   held by h1   asked for by h2     0.51 ...; bench 1a: One PATCH of 1 GiB ...
+#   counts  instructions HEAD, all: 151,086, +0.0%: passed
 #   node    ℹ pass 12   ℹ fail 0   ℹ cancelled 0
 count() {
     sed 's/\x1b\[[0-9;]*m//g' "$1" | awk '
@@ -21,6 +22,9 @@ count() {
         /^fuzz [a-z_]+: [0-9]+ inputs, no finding$/ { passed++ }
         /^fuzz [a-z_]+: FAILED$/ { failed++ }
         /^held by [a-z0-9]+ +asked for by / { passed++ }
+        /^instructions .*: passed$/ { passed++ }
+        /^instructions .*: FAILED$/ { failed++ }
+        /^bench [0-9]+[a-z]?: / { passed++ }
         /^=+ .* in [0-9.]+s( \(.*\))? =+$/ {
             for (i = 2; i <= NF; i++) {
                 if ($i ~ /^passed/) passed += $(i - 1)
