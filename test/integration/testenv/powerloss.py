@@ -124,6 +124,8 @@ class Disk:
             parent.change(None, name, File(mode=call.mode))
         elif call.kind == 'symlink':
             parent.change(None, name, Link(call.to))
+        elif call.kind == 'link':
+            parent.change(None, name, self.find(call.to))
         elif call.kind == 'mkdir':
             parent.change(None, name, Directory())
         elif call.kind == 'unlink':
