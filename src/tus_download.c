@@ -15,6 +15,13 @@
 #include <http_protocol.h>
 #include <http_request.h>
 
+/*
+ * Bytes that are read at once where the file is not sent as it is. With the 8 KB that buckets are
+ * usually read by, a download takes 1.7 times the CPU; more than this buys nothing, and each reader
+ * who is slow keeps one or two such pieces.
+ */
+#define READ_SIZE (64 * 1024)
+
 static apr_int32_t sendfile_flag(const request_rec *r)
 {
     const core_dir_config *core = ap_get_core_module_config(r->per_dir_config);
@@ -56,6 +63,7 @@ static int send_file(request_rec *r, apr_file_t *file, apr_off_t len)
     apr_status_t rv;
 
     apr_bucket_file_enable_mmap(bucket, 0);
+    apr_bucket_file_set_buf_size(bucket, READ_SIZE);
     APR_BRIGADE_INSERT_TAIL(brigade, apr_bucket_eos_create(alloc));
     rv = ap_pass_brigade(r->output_filters, brigade);
     if (rv == APR_SUCCESS || r->status != HTTP_OK || r->connection->aborted) {
