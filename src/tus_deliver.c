@@ -406,22 +406,23 @@ const tus_spool_teller_t tus_deliver_teller = { .tell = on_event, .hold = hold, 
 
 /* ---- age ----------------------------------------------------------------------------- */
 
+static apr_interval_time_t lesser(apr_interval_time_t age, const void *config)
+{
+    apr_interval_time_t said = tus_config_settings(config)->hook_max_age;
+
+    return said < age ? said : age;
+}
+
 apr_interval_time_t tus_deliver_min_age(void)
 {
     apr_interval_time_t min = tus_config_defaults()->hook_max_age;
     const apr_array_header_t *sections = tus_config_sections();
 
     for (const server_rec *s = ap_server_conf; s; s = s->next) {
-        void *config = ap_get_module_config(s->lookup_defaults, &tus_module);
-        apr_interval_time_t age = tus_config_settings(config)->hook_max_age;
-
-        min = age < min ? age : min;
+        min = lesser(min, ap_get_module_config(s->lookup_defaults, &tus_module));
     }
     for (int i = 0; i < sections->nelts; i++) {
-        const tus_section_t *section = APR_ARRAY_IDX(sections, i, const tus_section_t *);
-        apr_interval_time_t age = tus_config_settings(section->config)->hook_max_age;
-
-        min = age < min ? age : min;
+        min = lesser(min, APR_ARRAY_IDX(sections, i, const tus_section_t *)->config);
     }
     return min;
 }

@@ -37,17 +37,11 @@ apr_time_t tus_halt_boot(void)
 
 /* ---- reading ------------------------------------------------------------- */
 
-static apr_time_t read_time(int fd)
+static apr_time_t parse(const char *text)
 {
-    char text[TEXT_SIZE];
-    ssize_t len = read(fd, text, sizeof(text) - 1);
     char *end;
     apr_int64_t time;
 
-    if (len <= 0) {
-        return 0;
-    }
-    text[len] = '\0';
     errno = 0;
     time = apr_strtoi64(text, &end, 10);
     return errno == 0 && *end == '\n' && time > 0 ? time : 0;
@@ -60,13 +54,11 @@ static const char *path_in(const char *dir, apr_pool_t *p)
 
 static void read_settled(const char *dir, apr_pool_t *p)
 {
-    int fd = open(path_in(dir, p), O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+    char text[TEXT_SIZE];
+    apr_size_t len;
+    apr_status_t rv = tus_small_get(text, sizeof(text), &len, path_in(dir, p));
 
-    settled = 0;
-    if (fd >= 0) {
-        settled = read_time(fd);
-        close(fd);
-    }
+    settled = rv == APR_SUCCESS ? parse(text) : 0;
 }
 
 /* By the clock of today, as the files' times are. */

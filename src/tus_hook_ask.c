@@ -9,11 +9,11 @@
  */
 #include "tus_httpd.h"
 
-#include <ap_mpm.h>
 #include <apr_portable.h>
 #include <apr_strings.h>
 
 #include <http_core.h>
+#include <http_main.h>
 
 #include <poll.h>
 
@@ -49,10 +49,7 @@ static int is_client_gone(const request_rec *r)
 
 static int is_worth_it(const request_rec *r)
 {
-    int state;
-
-    return !is_client_gone(r)
-           && (ap_mpm_query(AP_MPMQ_MPM_STATE, &state) != APR_SUCCESS || state != AP_MPMQ_STOPPING);
+    return !is_client_gone(r) && !tus_watch_is_leaving();
 }
 
 /* @return nonzero if all that time has passed */
@@ -91,20 +88,35 @@ static apr_status_t call(tus_called_t *called, const tus_hook_t *hook,
     }
 }
 
+/* A noted hook has no line, only the directory of its .htaccess. */
+static const char *said_where(const tus_hook_t *hook)
+{
+    return hook->spec->where ? hook->spec->where : hook->spec->htaccess;
+}
+
 static const tus_error_t *failed(const tus_hook_t *hook, const tus_hook_event_t *event,
                                  const request_rec *r, apr_status_t rv, const tus_called_t *called,
                                  const char *why)
 {
     ap_log_rerror(APLOG_MARK, APLOG_ERR, 0, r,
                   "hook %s %s (%s) failed: status %d after %" APR_TIME_T_FMT " ms: %s",
-                  tus_hook_name(event->type), hook->spec->text,
-                  hook->spec->where ? hook->spec->where : hook->spec->htaccess, called->status,
+                  tus_hook_name(event->type), hook->spec->text, said_where(hook), called->status,
                   apr_time_as_msec(called->time), why);
     return tus_error(r->pool, APR_STATUS_IS_EBUSY(rv) ? TUS_ERR_HOOK_BUSY : TUS_ERR_HOOK_FAILED,
                      NULL);
 }
 
 /* ---- what is made of an answer ------------------------------------------------- */
+
+/* @return NULL, or what is wrong with it */
+static const char *read_answer(tus_verdict_t **verdict, apr_status_t rv, const tus_called_t *called,
+                               apr_pool_t *p)
+{
+    if (!is_answer(rv, called)) {
+        return called->why ? called->why : "the status means no success";
+    }
+    return tus_hook_json_parse(verdict, called->body, called->len, p);
+}
 
 /* What later hooks say takes the place of what earlier ones did. */
 static void merge_reply(tus_reply_t *reply, const tus_verdict_t *verdict, apr_pool_t *p)
@@ -235,14 +247,9 @@ static const tus_error_t *ask(const tus_hook_t *hook, const tus_hook_event_t *ev
 {
     tus_verdict_t *verdict;
     tus_called_t called;
-    const char *wrong;
     apr_status_t rv = call(&called, hook, event, r, r->pool);
+    const char *wrong = read_answer(&verdict, rv, &called, r->pool);
 
-    if (!is_answer(rv, &called)) {
-        return failed(hook, event, r, rv, &called,
-                      called.why ? called.why : "the status means no success");
-    }
-    wrong = tus_hook_json_parse(&verdict, called.body, called.len, r->pool);
     if (!wrong && has_changes(verdict, event->type)) {
         wrong = take_changes(upload, verdict);
     }
@@ -309,8 +316,7 @@ static const tus_error_t *failed_late(const tus_hook_t *hook, const tus_hook_eve
     ap_log_error(APLOG_MARK, is_given_up ? APLOG_INFO : APLOG_WARNING, 0, hook->server,
                  "hook %s %s (%s) failed: status %d after %" APR_TIME_T_FMT
                  " ms: %s; upload %s is not finished, which is tried again later",
-                 tus_hook_name(event->type), hook->spec->text,
-                 hook->spec->where ? hook->spec->where : hook->spec->htaccess, called->status,
+                 tus_hook_name(event->type), hook->spec->text, said_where(hook), called->status,
                  apr_time_as_msec(called->time), why, upload->record->id);
     rest(hook, rv == APR_SUCCESS && called->status < 500);
     return tus_error(upload->pool, TUS_ERR_HOOK_FAILED, NULL);
@@ -319,20 +325,14 @@ static const tus_error_t *failed_late(const tus_hook_t *hook, const tus_hook_eve
 static const tus_error_t *ask_late(const tus_hook_t *hook, const tus_hook_event_t *event,
                                    const tus_upload_t *upload)
 {
-    const char *why = NULL;
     tus_verdict_t *verdict;
     tus_called_t called;
     apr_status_t rv = tus_hook_call(&called, hook, event, NULL, upload->core->cancel, upload->pool);
+    const char *wrong = read_answer(&verdict, rv, &called, upload->pool);
 
     tus_metrics_hook(event->type, called.time, is_answer(rv, &called));
-    if (!is_answer(rv, &called)) {
-        why = called.why ? called.why : "the status means no success";
-    }
-    else {
-        why = tus_hook_json_parse(&verdict, called.body, called.len, upload->pool);
-    }
-    if (why) {
-        return failed_late(hook, event, upload, rv, &called, why);
+    if (wrong) {
+        return failed_late(hook, event, upload, rv, &called, wrong);
     }
     ap_log_error(APLOG_MARK, APLOG_DEBUG, 0, hook->server,
                  "hook %s %s, of upload %s: status %d after %" APR_TIME_T_FMT " ms",
@@ -342,14 +342,27 @@ static const tus_error_t *ask_late(const tus_hook_t *hook, const tus_hook_event_
     return NULL;
 }
 
+static const tus_error_t *unsealed(const tus_upload_t *upload, apr_status_t rv)
+{
+    ap_log_error(APLOG_MARK, APLOG_WARNING, rv, ap_server_conf,
+                 "the hooks in the record of upload %s are not those that this server wrote there:"
+                 " only a request finishes it",
+                 upload->record->id);
+    return tus_error(upload->pool, TUS_ERR_HOOK_FAILED, NULL);
+}
+
 const tus_error_t *tus_hook_ask_late(tus_hook_e type, tus_upload_t *upload)
 {
-    const apr_array_header_t *hooks =
-        tus_hook_record_find(upload->core, upload->record, type, upload->pool);
-    const tus_error_t *error = tus_hook_record_check(upload->core, upload->record, upload->pool);
+    const apr_array_header_t *hooks;
+    const tus_error_t *error = NULL;
     tus_hook_event_t event;
+    apr_status_t rv =
+        tus_hook_record_find(&hooks, upload->core, upload->record, type, upload->pool);
 
-    if (!error && hooks->nelts) {
+    if (rv != APR_SUCCESS) {
+        return unsealed(upload, rv);
+    }
+    if (hooks->nelts) {
         error = tus_hook_event_make(&event, type, upload, NULL, NULL, 0);
     }
     for (int i = 0; !error && i < hooks->nelts; i++) {

@@ -20,6 +20,8 @@
 #include <http_main.h>
 #include <http_protocol.h>
 
+#include <openssl/crypto.h>
+
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
@@ -95,15 +97,8 @@ apr_status_t tus_hook_local_init(server_rec *s)
 /* In a time that does not tell how much of it was right. */
 static int is_token(const char *value)
 {
-    unsigned char differs = 0;
-
-    if (!retained || strlen(value) != TOKEN_DIGITS) {
-        return 0;
-    }
-    for (int i = 0; i < TOKEN_DIGITS; i++) {
-        differs |= (unsigned char)(value[i] ^ retained->token[i]);
-    }
-    return !differs;
+    return retained && strlen(value) == TOKEN_DIGITS
+           && CRYPTO_memcmp(value, retained->token, TOKEN_DIGITS) == 0;
 }
 
 int tus_hook_local_read(request_rec *r)

@@ -10,11 +10,7 @@
 
 #include <apr_strings.h>
 
-#include <errno.h>
-#include <fcntl.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #define DIRECTORY "hooks"
 #define FORMAT "mod_tus hook 1"
@@ -29,21 +25,15 @@ static const char *path_of(const char *state_dir, const char *key, apr_pool_t *p
 
 static apr_status_t read_text(const char **text, const char *path, apr_pool_t *p)
 {
-    char *buffer = apr_palloc(p, NOTE_MAX);
-    int fd = open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
-    ssize_t len;
+    char *buffer = apr_palloc(p, NOTE_MAX + 1);
+    apr_size_t len;
+    apr_status_t rv = tus_small_get(buffer, NOTE_MAX + 1, &len, path);
 
-    if (fd < 0) {
-        return errno;
+    if (rv != APR_SUCCESS) {
+        return rv;
     }
-    len = read(fd, buffer, NOTE_MAX);
-    close(fd);
-    if (len < 0 || len == NOTE_MAX) {
-        return len < 0 ? errno : TUS_EDAMAGED;
-    }
-    buffer[len] = '\0';
     *text = buffer;
-    return strlen(buffer) == (apr_size_t)len ? APR_SUCCESS : TUS_EDAMAGED;
+    return len < NOTE_MAX && strlen(buffer) == len ? APR_SUCCESS : TUS_EDAMAGED;
 }
 
 static const char *names_of(unsigned events, apr_pool_t *p)

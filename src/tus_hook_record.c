@@ -9,8 +9,6 @@
 
 #include <apr_strings.h>
 
-#include <http_main.h>
-
 static const char *sealed_text(const tus_record_t *record, apr_pool_t *p)
 {
     return apr_psprintf(p, "%s\n%" APR_TIME_T_FMT "\n%s", record->id, record->created,
@@ -43,30 +41,18 @@ static apr_status_t check_seal(const tus_core_t *core, const tus_record_t *recor
                         : TUS_EREFUSED;
 }
 
-const tus_error_t *tus_hook_record_check(const tus_core_t *core, const tus_record_t *record,
-                                         apr_pool_t *p)
-{
-    apr_status_t rv = record->hooks ? check_seal(core, record, p) : APR_SUCCESS;
-
-    if (rv == APR_SUCCESS) {
-        return NULL;
-    }
-    ap_log_error(APLOG_MARK, APLOG_WARNING, rv, ap_server_conf,
-                 "the hooks in the record of upload %s are not those that this server wrote there:"
-                 " only a request finishes it",
-                 record->id);
-    return tus_error(p, TUS_ERR_HOOK_FAILED, NULL);
-}
-
-const apr_array_header_t *tus_hook_record_find(const tus_core_t *core, const tus_record_t *record,
-                                               tus_hook_e type, apr_pool_t *p)
+apr_status_t tus_hook_record_find(const apr_array_header_t **found, const tus_core_t *core,
+                                  const tus_record_t *record, tus_hook_e type, apr_pool_t *p)
 {
     apr_array_header_t *hooks = apr_array_make(p, 1, sizeof(tus_hook_t));
+    apr_status_t rv;
 
-    if (!record->hooks || check_seal(core, record, p) != APR_SUCCESS) {
-        return hooks;
+    *found = hooks;
+    if (!record->hooks) {
+        return APR_SUCCESS;
     }
-    for (int i = 0; i < record->hooks->nelts; i++) {
+    rv = check_seal(core, record, p);
+    for (int i = 0; rv == APR_SUCCESS && i < record->hooks->nelts; i++) {
         const tus_hook_t *hook =
             tus_hook_table_find(APR_ARRAY_IDX(record->hooks, i, const char *), type, p);
 
@@ -74,5 +60,5 @@ const apr_array_header_t *tus_hook_record_find(const tus_core_t *core, const tus
             APR_ARRAY_PUSH(hooks, tus_hook_t) = *hook;
         }
     }
-    return hooks;
+    return rv;
 }

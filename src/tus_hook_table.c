@@ -7,9 +7,10 @@
  * for an .htaccess in TusStateDir, where its hooks are noted when an event is
  * spooled for them, and TusAllowHook has the last word on those.
  *
- * A reference that comes from a record is the word of whoever can write the store.
- * So the sections that it names must be such as can hold where the hook is, and
- * they change neither TusAllowHook nor the secret of an .htaccess.
+ * In a record references are sealed (tus_hook_record.c), in the spool they are the
+ * word of whoever can write to TusStateDir. They are held against the configuration
+ * all the same: the sections that one names must be such as can hold where the hook
+ * is, and they change neither TusAllowHook nor the secret of an .htaccess.
  */
 #include "tus_httpd.h"
 

@@ -47,8 +47,13 @@ static apr_status_t spool(const tus_upload_t *upload, const tus_hook_t *hook,
 static const apr_array_header_t *hooks_of(const tus_upload_t *upload, const request_rec *r,
                                           tus_hook_e type)
 {
-    return r ? tus_hook_table_of(r, type, upload->pool)
-             : tus_hook_record_find(upload->core, upload->record, type, upload->pool);
+    const apr_array_header_t *hooks;
+
+    if (r) {
+        return tus_hook_table_of(r, type, upload->pool);
+    }
+    tus_hook_record_find(&hooks, upload->core, upload->record, type, upload->pool);
+    return hooks;
 }
 
 const tus_error_t *tus_hook_tell(tus_hook_e type, const tus_upload_t *upload, const request_rec *r)

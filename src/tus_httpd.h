@@ -852,14 +852,14 @@ const tus_reply_t *tus_hook_reply(const tus_verdict_t *verdict, apr_pool_t *p);
  *  for the first time, and seals them. */
 const tus_error_t *tus_hook_record_note(tus_upload_t *upload, const request_rec *r);
 
-/** NULL, or an error if another than this server wrote the hooks there: a sweep does not know whom
- *  to ask. */
-const tus_error_t *tus_hook_record_check(const tus_core_t *core, const tus_record_t *record,
-                                         apr_pool_t *p);
-
-/** Those that it names which such an event is for, of tus_hook_t. None without their seal. */
-const apr_array_header_t *tus_hook_record_find(const tus_core_t *core, const tus_record_t *record,
-                                               tus_hook_e type, apr_pool_t *p);
+/**
+ * Those that it names which such an event is for.
+ * @param found set to an array of tus_hook_t, allocated from p; an empty one after an error
+ * @return APR_SUCCESS, also where it names none; TUS_EREFUSED if another than this server wrote
+ *         them there; or what tus_seal_check() says
+ */
+apr_status_t tus_hook_record_find(const apr_array_header_t **found, const tus_core_t *core,
+                                  const tus_record_t *record, tus_hook_e type, apr_pool_t *p);
 
 /* ---- tus_hook_tell.c: post-*, which wait in the spool -------------------------------- */
 

@@ -16,29 +16,20 @@
 #include <openssl/hmac.h>
 
 #include <errno.h>
-#include <fcntl.h>
 #include <string.h>
 #include <unistd.h>
 
 #define KEY_NAME "seal"
 #define KEY_BYTES 32
 #define KEY_DIGITS (2 * KEY_BYTES)
+#define KEY_SIZE (KEY_DIGITS + 2) /* so that one more digit shows */
 
-static apr_status_t read_key(char key[KEY_DIGITS + 1], const char *path)
+static apr_status_t read_key(char key[KEY_SIZE], const char *path)
 {
-    int fd = open(path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
-    ssize_t len;
+    apr_size_t len;
+    apr_status_t rv = tus_small_get(key, KEY_SIZE, &len, path);
 
-    if (fd < 0) {
-        return errno;
-    }
-    len = read(fd, key, KEY_DIGITS + 1);
-    close(fd);
-    if (len != KEY_DIGITS) {
-        return len < 0 ? errno : TUS_EDAMAGED;
-    }
-    key[KEY_DIGITS] = '\0';
-    return APR_SUCCESS;
+    return rv == APR_SUCCESS && len != KEY_DIGITS ? TUS_EDAMAGED : rv;
 }
 
 /* Under a name of its own at first: of several that make one, all use the first. */
@@ -78,7 +69,7 @@ apr_status_t tus_seal_make(char mac[TUS_SEAL_SIZE], const char *state_dir, const
                            apr_pool_t *p)
 {
     const char *path = apr_pstrcat(p, state_dir, "/" KEY_NAME, NULL);
-    char key[KEY_DIGITS + 1];
+    char key[KEY_SIZE];
     apr_status_t rv = read_key(key, path);
 
     if (APR_STATUS_IS_ENOENT(rv)) {
@@ -92,7 +83,7 @@ apr_status_t tus_seal_make(char mac[TUS_SEAL_SIZE], const char *state_dir, const
 
 apr_status_t tus_seal_check(const char *mac, const char *state_dir, const char *text, apr_pool_t *p)
 {
-    char key[KEY_DIGITS + 1], expected[TUS_SEAL_SIZE];
+    char key[KEY_SIZE], expected[TUS_SEAL_SIZE];
     apr_status_t rv = read_key(key, apr_pstrcat(p, state_dir, "/" KEY_NAME, NULL));
 
     if (rv == APR_SUCCESS) {

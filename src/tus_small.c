@@ -49,6 +49,25 @@ apr_status_t tus_small_replace(const char *path, const char *text, int durable, 
     return durable ? tus_small_sync(path) : APR_SUCCESS;
 }
 
+apr_status_t tus_small_get(char *text, apr_size_t size, apr_size_t *len, const char *path)
+{
+    int fd = open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    ssize_t got;
+    apr_status_t rv;
+
+    if (fd < 0) {
+        return errno;
+    }
+    got = read(fd, text, size - 1);
+    rv = got < 0 ? errno : APR_SUCCESS;
+    close(fd);
+    if (rv == APR_SUCCESS) {
+        text[got] = '\0';
+        *len = (apr_size_t)got;
+    }
+    return rv;
+}
+
 apr_status_t tus_small_remove(const char *path)
 {
     return unlink(path) == 0 || errno == ENOENT ? APR_SUCCESS : errno;

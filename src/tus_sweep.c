@@ -61,10 +61,12 @@ static int is_ending(void *baton)
 static void finish_later(void *baton, const tus_core_t *core, const tus_record_t *record)
 {
     round_t *round = baton;
-    const apr_array_header_t *hooks =
-        tus_hook_record_find(core, record, TUS_HOOK_PRE_FINISH, round->pool);
-    late_t *late = apr_array_push(hooks->nelts ? round->asks : round->joins);
+    const apr_array_header_t *hooks;
+    late_t *late;
 
+    /* Whose seal is wrong has none, and its finish fails. */
+    tus_hook_record_find(&hooks, core, record, TUS_HOOK_PRE_FINISH, round->pool);
+    late = apr_array_push(hooks->nelts ? round->asks : round->joins);
     late->store = round->store;
     late->id = apr_pstrdup(round->pool, record->id);
     late->hooks = hooks;

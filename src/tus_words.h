@@ -1124,6 +1124,15 @@ apr_status_t tus_journal_mend(const char *path, apr_pool_t *p);
  */
 apr_status_t tus_small_replace(const char *path, const char *text, int durable, apr_pool_t *p);
 
+/**
+ * Reads a file, as far as it fits, and puts a NUL behind it; there may be others before. Never
+ * waits, and follows no symbolic link.
+ * @param size of text, with that NUL
+ * @param len set to the bytes of the file that were read; if no more would fit, it may be longer
+ * @return APR_SUCCESS, or what the system said
+ */
+apr_status_t tus_small_get(char *text, apr_size_t size, apr_size_t *len, const char *path);
+
 /** Removes a file or link; APR_SUCCESS, also when there was none. */
 apr_status_t tus_small_remove(const char *path);
 

@@ -872,34 +872,27 @@ def test_inheritance(hook_server, httpd):
         assert (len(outer.of()), len(inner.of())) == asked, name
 
 
-def test_an_htaccess_does_not_drop_what_the_server_says(hook_server, httpd):
-    outer, inner = hook_server(path='/outer'), hook_server(path='/inner')
-    server = httpd()
-    up = server.make_dir(server.htdocs / 'up')
-    origin = inner.url.rpartition('/')[0]
-    server.start(endpoint(f'Directory "{up}"', server.make_store(), 'AllowOverride All',
-                          f'TusHook {outer.url} pre-create', f'TusAllowHook {origin}/'))
-    for text, asked in (('TusHook none\n', (1, 0)), ('TusHook default\n', (1, 0)),
-                        (f'TusHook {inner.url} pre-create\n', (1, 1)),
-                        (f'TusHook {inner.url} pre-create\nTusHook none\n', (1, 0))):
-        (up / '.htaccess').write_text(text)
-        outer.forget()
-        inner.forget()
-        Tus(server, '/up/').new(5)
-        assert (len(outer.of()), len(inner.of())) == asked, text
+OUTER, INNER = 'TusHook {outer} pre-create\n', 'TusHook {inner} pre-create\n'
+NONE, DEFAULT = 'TusHook none\n', 'TusHook default\n'
 
 
-def test_an_htaccess_beneath_a_none(hook_server, httpd):
-    """What the server's own files dropped stays so, whatever an .htaccess adds."""
+@pytest.mark.parametrize('outside, lines, cases', [
+    ('', [OUTER, 'TusAllowHook {origin}/'],
+     {NONE: (1, 0), DEFAULT: (1, 0), INNER: (1, 1), INNER + NONE: (1, 0)}),
+    (OUTER, [NONE, 'TusAllowHook {inner}'],
+     {'': (0, 0), INNER: (0, 1), NONE: (0, 0), DEFAULT: (0, 0)}),
+], ids=['said', 'dropped'])
+def test_inheritance_of_an_htaccess(hook_server, httpd, outside, lines, cases):
+    """It drops nothing that the server's own files say; what they dropped stays so, whatever it
+    adds."""
     outer, inner = hook_server(path='/outer'), hook_server(path='/inner')
+    urls = {'outer': outer.url, 'inner': inner.url, 'origin': inner.url.rpartition('/')[0]}
     server = httpd()
     up = server.make_dir(server.htdocs / 'up')
-    server.start(f'TusHook {outer.url} pre-create\n' + endpoint(
-        f'Directory "{up}"', server.make_store(), 'AllowOverride All', 'TusHook none',
-        f'TusAllowHook {inner.url}'))
-    for text, asked in (('', (0, 0)), (f'TusHook {inner.url} pre-create\n', (0, 1)),
-                        ('TusHook none\n', (0, 0)), ('TusHook default\n', (0, 0))):
-        (up / '.htaccess').write_text(text)
+    conf = outside + endpoint(f'Directory "{up}"', server.make_store(), 'AllowOverride All', *lines)
+    server.start(conf.format(**urls))
+    for text, asked in cases.items():
+        (up / '.htaccess').write_text(text.format(**urls))
         outer.forget()
         inner.forget()
         Tus(server, '/up/').new(5)

@@ -163,32 +163,29 @@ def test_a_final_whose_join_died(hooks, httpd):
     assert tus.get(url).body == b'helloworld'
 
 
-def test_a_hook_of_an_htaccess(hooks, httpd):
-    """One that takes no other event is known all the same, and is asked for nothing else."""
+def finish_in_htaccess(hooks, httpd, events):
+    """An upload that the sweep finishes, where an .htaccess says a hook for these events."""
     server = httpd(**PREFORK)
-    server.allow_log('exit signal Killed')
     up = server.make_dir(server.htdocs / 'up')
     store = server.make_store()
-    (up / '.htaccess').write_text(f'TusHook {hooks.url} pre-finish\n')
+    (up / '.htaccess').write_text(f'TusHook {hooks.url} {events}\n')
     server.start(endpoint(f'Directory "{up}"', store, 'AllowOverride All',
                           f'TusAllowHook {hooks.url}'))
     tus = Hooked(server, hooks, '/up/', store)
     url = leave_beside(tus)
     wait_finished(tus, url)
+    return tus, url
+
+
+def test_a_hook_of_an_htaccess(hooks, httpd):
+    """One that takes no other event is known all the same, and is asked for nothing else."""
+    finish_in_htaccess(hooks, httpd, 'pre-finish')
     assert [call.type for call in hooks.of()] == ['pre-finish']
     assert hooks.of()[0].request == NOBODY
 
 
 def test_a_hook_of_an_htaccess_without_pre_finish(hooks, httpd):
-    server = httpd(**PREFORK)
-    up = server.make_dir(server.htdocs / 'up')
-    store = server.make_store()
-    (up / '.htaccess').write_text(f'TusHook {hooks.url} post-create\n')
-    server.start(endpoint(f'Directory "{up}"', store, 'AllowOverride All',
-                          f'TusAllowHook {hooks.url}'))
-    tus = Hooked(server, hooks, '/up/', store)
-    url = leave_beside(tus)
-    wait_finished(tus, url)
+    tus, url = finish_in_htaccess(hooks, httpd, 'post-create')
     tus.told(upload_id(url), 'post-create')
     assert hooks.types() == ['post-create']
 

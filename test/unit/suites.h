@@ -43,6 +43,7 @@
     SUITE(lock) \
     SUITE(meta) \
     SUITE(hook_http) \
+    SUITE(small) \
     SUITE(spool) \
     SUITE(seal) \
     SUITE(bell) \
