@@ -197,7 +197,7 @@ static const char *key_of(const tus_state_store_t *store, apr_pool_t *p)
                         store->path);
 }
 
-static void add_store(snapshot_t *snapshot, const tus_state_store_t *store)
+static void add_store(snapshot_t *snapshot, const tus_state_store_t *store, apr_time_t found)
 {
     apr_pool_t *p = snapshot->pool;
     known_t *known = apr_pcalloc(p, sizeof(*known));
@@ -207,6 +207,7 @@ static void add_store(snapshot_t *snapshot, const tus_state_store_t *store)
     known->store.provider = apr_pstrdup(p, store->provider);
     known->store.driver = apr_pstrdup(p, store->driver);
     known->store.identity = store->identity;
+    known->found = found;
     *inode = (inode_t){ store->identity.device, store->identity.inode };
     apr_hash_set(snapshot->stores, key_of(store, p), APR_HASH_KEY_STRING, known);
     apr_hash_set(snapshot->inodes, inode, sizeof(*inode), known);
@@ -226,9 +227,9 @@ static void replace_snapshot(tus_state_t *state, const apr_array_header_t *store
     snapshot->stores = apr_hash_make(pool);
     snapshot->inodes = apr_hash_make(pool);
     for (i = 0; i < stores->nelts; i++) {
-        add_store(snapshot, &APR_ARRAY_IDX(stores, i, tus_state_store_t));
+        add_store(snapshot, &APR_ARRAY_IDX(stores, i, tus_state_store_t), 0);
     }
-    add_store(snapshot, asked);
+    add_store(snapshot, asked, apr_time_now());
     apr_thread_mutex_lock(state->lock);
     state->snapshot = snapshot;
     apr_thread_mutex_unlock(state->lock);

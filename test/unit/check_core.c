@@ -1015,6 +1015,24 @@ START_TEST(settle_keeps_what_has_a_record)
 }
 END_TEST
 
+/* What is confirmed need not be opened for it; what is not has a maker who died. */
+START_TEST(settle_confirms)
+{
+    const char *id = make_upload(8, "four"), *data = scratch_path(data_of(id));
+    int resumed = calls_of("resume");
+
+    settle_all();
+    ck_assert_int_eq(settled_as(id), TUS_SETTLED_KEEP);
+    ck_assert_int_eq(calls_of("resume"), resumed);
+    ck_assert_int_eq(chmod(data, 01660), 0);
+    ck_assert_int_eq(core.meta->provider->note(core.meta, id, TUS_NOTE_CREATE), APR_SUCCESS);
+    settle_all();
+    ck_assert_int_eq(settled_as(id), TUS_SETTLED_KEEP);
+    ck_assert_uint_eq(scratch_mode(data_of(id)), 0660);
+    ck_nothing_held();
+}
+END_TEST
+
 START_TEST(settle_removes_orphans)
 {
     tus_upload_t *upload = ck_create(8, 1);
@@ -1274,6 +1292,7 @@ Suite *core_suite(void)
     tcase_add_loop_test(tcase, finished_upload_is_terminated, 0, 2);
     tcase_add_loop_test(tcase, failed_termination_lets_go_and_can_be_repeated, 0, 3);
     tcase_add_test(tcase, settle_keeps_what_has_a_record);
+    tcase_add_test(tcase, settle_confirms);
     tcase_add_test(tcase, settle_removes_orphans);
     tcase_add_test(tcase, settle_carries_what_is_held);
     tcase_add_test(tcase, settle_carries_what_another_server_makes);

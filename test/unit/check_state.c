@@ -230,6 +230,78 @@ START_TEST(test_two_paths)
 }
 END_TEST
 
+/* ---- recalled ------------------------------------------------------------ */
+
+/* By the directory alone; NULL for none. */
+static const char *recall(tus_state_store_t store)
+{
+    store.path = NULL;
+    return tus_state_recall(state, &store, unit_pool);
+}
+
+START_TEST(test_recalled_by_its_directory)
+{
+    tus_state_store_t a = make_store("/a", 1, 10, 33), b = make_store("/b", 1, 11, 33);
+    const char *name;
+
+    ck_assert_ptr_null(recall(a));
+    name = find(a);
+    ck_assert_str_eq(recall(a), scratch_path(apr_pstrcat(unit_pool, "state/", name, NULL)));
+    ck_assert_ptr_null(recall(b));
+    find(b);
+    ck_assert_ptr_nonnull(recall(b));
+    find(a);
+    ck_assert_str_ne(recall(b), recall(a));
+}
+END_TEST
+
+START_TEST(test_nothing_else_is_recalled)
+{
+    tus_state_store_t other = make_store("/a", 1, 10, 33);
+
+    find(other);
+    ck_assert_ptr_nonnull(recall(other));
+    switch (_i) {
+    case 0:
+        other.identity.device = 2;
+        break;
+    case 1:
+        other.identity.inode = 11;
+        break;
+    case 2:
+        other.identity.owner = 34;
+        break;
+    case 3:
+        other.provider = "mem";
+        break;
+    case 4:
+        other.driver = "gdbm";
+        break;
+    default:
+        other.driver = NULL;
+        break;
+    }
+    ck_assert_ptr_null(recall(other));
+}
+END_TEST
+
+/* Its path may have changed: it is asked for from time to time. */
+START_TEST(test_not_recalled_for_long)
+{
+    tus_state_store_t store = make_store("/a", 1, 10, 33);
+    apr_time_t found = apr_time_now();
+
+    find(store);
+    while (recall(store)) {
+        ck_assert(apr_time_now() - found < apr_time_from_sec(10));
+        apr_sleep(apr_time_from_msec(20));
+    }
+    ck_assert(apr_time_now() - found >= apr_time_from_sec(1));
+    find(store);
+    ck_assert_ptr_nonnull(recall(store));
+}
+END_TEST
+
 START_TEST(test_a_directory_that_was_removed)
 {
     tus_state_store_t store = make_store("/a", 1, 10, 33);
@@ -513,6 +585,9 @@ Suite *state_suite(void)
     tcase_add_test(tcase, test_another_provider_is_another_store);
     tcase_add_test(tcase, test_the_driver_is_kept_up_to_date);
     tcase_add_test(tcase, test_two_paths);
+    tcase_add_test(tcase, test_recalled_by_its_directory);
+    tcase_add_loop_test(tcase, test_nothing_else_is_recalled, 0, 6);
+    tcase_add_test(tcase, test_not_recalled_for_long);
     tcase_add_test(tcase, test_a_directory_that_was_removed);
     tcase_add_test(tcase, test_registry_that_was_removed);
     tcase_add_test(tcase, test_full_disk);

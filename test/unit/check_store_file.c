@@ -347,6 +347,21 @@ START_TEST(fence_confirms_what_has_a_record)
 }
 END_TEST
 
+START_TEST(confirmed_is_what_was)
+{
+    tus_writer_t *writer = create("a");
+
+    ck_assert(!file->confirmed(store, record_of("a")));
+    ck_assert_int_eq(file->confirm(writer), APR_SUCCESS);
+    ck_assert(file->confirmed(store, record_of("a")));
+    scratch_put("store/foreign", "text");
+    ck_assert(file->confirmed(store, record_of("foreign")));
+    ck_assert(!file->confirmed(store, record_of("missing")));
+    ck_assert_int_eq(symlink("a", scratch_path("store/link")), 0);
+    ck_assert(!file->confirmed(store, record_of("link")));
+}
+END_TEST
+
 START_TEST(fence_leaves_a_foreign_mode)
 {
     scratch_put("store/a", "text");
@@ -690,6 +705,7 @@ Suite *store_file_suite(void)
     tcase_add_loop_test(tcase, data_is_born_marked_and_gets_its_mode, 0, COUNT(masks));
     tcase_add_test(tcase, data_takes_the_group_of_a_setgid_store);
     tcase_add_test(tcase, fence_confirms_what_has_a_record);
+    tcase_add_test(tcase, confirmed_is_what_was);
     tcase_add_test(tcase, fence_leaves_a_foreign_mode);
     tcase_add_test(tcase, discard_leaves_foreign_files);
     tcase_add_test(tcase, discard_closes_what_it_opened);
