@@ -24,8 +24,7 @@
 #define PIPE_MAX (1024 * 1024)
 #define PIPE_MIN (64 * 1024)
 
-/* Bytes of the pipes of all processes: half of what Linux allows a user, who may have other uses.
- */
+/* Bytes of the pipes of all processes: half of what Linux allows a user, who may have others. */
 #define BUDGET APR_INT64_C(33554432)
 
 typedef struct pipe_t {

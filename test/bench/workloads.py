@@ -250,7 +250,10 @@ def workloads():
         join_on('7a', 'disk', (Target('rate', 1 / 1.1, ('cp --reflink=auto',)),)),
         join_on('7b', 'xfs'),
         Workload(
-            '8', 'GET of 1 GiB, from tmpfs', (tus(), Entry('httpd, static file', Apache)),
+            '8', 'GET of 1 GiB, from tmpfs', (
+                tus(), tus('mod_tus, EnableSendfile On', more='EnableSendfile On\n'),
+                Entry('httpd, static file', Apache),
+                Entry('httpd, EnableMMAP Off', Apache, {'more': 'EnableMMAP Off\n'})),
             get, gibibytes, 'GiB', prepare=file_to_get,
             targets=(Target('rate', 0.95, ('httpd, static file',)),)),
     )

@@ -1,13 +1,16 @@
 """GET: httpd's own file machinery, and nothing that an uploader smuggled into header or page."""
+import contextlib
 import os
 import re
+import time
+from pathlib import Path
 from urllib.parse import unquote_to_bytes
 
 import pytest
 
-from testenv.httpd import endpoint
+from testenv.httpd import SANITIZED, endpoint, resident
 from testenv.tus import Tus, assert_error, metadata
-from testenv.util import pattern
+from testenv.util import pattern, wait_until
 
 
 @pytest.fixture(scope='module')
@@ -143,13 +146,14 @@ def test_a_finished_file_may_be_taken_away(tus):
     assert not tus.store.info_path(url).exists()
 
 
-def test_a_file_cut_short_during_its_download_kills_no_child(tus):
+@pytest.mark.parametrize('encoding', ['gzip', 'identity'], ids=['read', 'sendfile'])
+def test_a_file_cut_short_during_its_download_kills_no_child(tus, encoding):
     """With a mapped file the child would die of SIGBUS; the audit would see that."""
-    url = uploaded(tus, pattern(16 << 20), filetype='text/plain')
+    url = uploaded(tus, pattern(64 << 20), filetype='text/plain')
     children = tus.server.children()
     tus.server.allow_log('AH10298')
     with tus.connect() as conn:
-        conn.send_head('GET', url, [('Accept-Encoding', 'gzip'), ('Connection', 'close')])
+        conn.send_head('GET', url, [('Accept-Encoding', encoding), ('Connection', 'close')])
         conn.sock.recv(1)
         with tus.store.data_path(url).open('r+b') as data:
             data.truncate(1)
@@ -287,3 +291,48 @@ def test_an_upload_is_no_page_with_includes(including, way, filetype):
     assert (answer.status, answer.body) == (206, PAGE[3:])
     unfinished = tus.new(1000, PAGE, [('Upload-Metadata', metadata(**pairs))] if pairs else [])
     assert tus.get(unfinished).body == PAGE
+
+
+# -- memory ----------------------------------------------------------------------------------------
+
+READERS = 32
+ONE_CHILD = ('StartServers 1\nServerLimit 1\nThreadsPerChild 64\nMinSpareThreads 1\n'
+             'MaxSpareThreads 64\nMaxRequestWorkers 64')
+
+
+def unsent(port):
+    """Bytes that the kernel still has to send for connections of this port, each for itself."""
+    lines = Path('/proc/net/tcp').read_text().splitlines()[1:]
+    fields = [line.split() for line in lines]
+    return sorted(int(each[4].split(':')[0], 16) for each in fields
+                  if int(each[1].split(':')[1], 16) == port and each[3] != '0A')
+
+
+def stands_still(port):
+    """All are full, and nothing has moved for a moment."""
+    queues = unsent(port)
+    time.sleep(0.2)
+    return len(queues) >= READERS and all(queues[-READERS:]) and unsent(port) == queues
+
+
+@pytest.mark.parametrize('tls', [False, True], ids=['plain', 'tls'])
+def test_a_reader_that_stalls_takes_little_memory(httpd, tls):
+    server = httpd(mpm_settings=ONE_CHILD, tls=tls)
+    store = server.make_store()
+    server.start(endpoint('Location /files', store) + (server.tls_vhost() if tls else ''))
+    tus = Tus(server, store=store, tls=tls)
+    data = pattern(32 << 20)
+    url = tus.upload(data)
+    assert tus.get(url).body == data
+    child, = server.children()
+    before = resident(child)
+    with contextlib.ExitStack() as stack:
+        readers = [stack.enter_context(tus.connect()) for _ in range(READERS)]
+        for reader in readers:
+            reader.send_head('GET', url)
+        wait_until(lambda: stands_still(server.tls_port if tls else server.port),
+                   'all readers to be stuck', 60)
+        grown = (resident(child) - before) // READERS
+        print(f'{grown >> 10} KiB for each reader')
+        assert SANITIZED or grown < 512 << 10
+        assert readers[-1].response('GET').body == data
