@@ -282,14 +282,14 @@ static int is_overdue(process_t *process)
 
 /*
  * What is asked for can only become more. A holder that has answered the less is rung for again.
- * @param holder as it was found, for it may let go meanwhile; 0: it has
+ * @param holder who was seen to hold it, and may have let go since; 0 for nobody any more
  */
 static void ask(table_t *table, entry_t *entry, apr_uint64_t holder, tus_asked_e what)
 {
     apr_time_t now = apr_time_now();
     process_t *process;
 
-    if (holder == 0) {
+    if (!holder) {
         return;
     }
     process = process_of(table, holder);
@@ -361,6 +361,12 @@ static apr_status_t wakeup(tus_locks_t *base, apr_pollfd_t *pollfd)
 
 /* ---- holding ------------------------------------------------------------- */
 
+/* Unless it is another's by now: we may have been taken for dead. */
+static void free_entry(entry_t *entry, apr_uint64_t self)
+{
+    __atomic_compare_exchange_n(&entry->holder, &self, 0, 0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
+}
+
 /*
  * The store that frees the entry needs no mutex. Who asks at this very moment may
  * ring for nobody: any holder silences that.
@@ -378,9 +384,7 @@ static void release(tus_lock_t *lock)
         answer(locks, entry);
         leave(locks);
     }
-    if (LOAD(&entry->holder) == locks->self) {
-        STORE(&entry->holder, 0);
-    }
+    free_entry(entry, locks->self);
 }
 
 static apr_status_t release_cleanup(void *data)

@@ -1015,21 +1015,73 @@ START_TEST(settle_keeps_what_has_a_record)
 }
 END_TEST
 
-/* What is confirmed need not be opened for it; what is not has a maker who died. */
-START_TEST(settle_confirms)
+/* To tell that it is confirmed opens nothing, and is kept from nothing by another server's fence.
+ */
+START_TEST(settle_opens_nothing_that_is_confirmed)
 {
-    const char *id = make_upload(8, "four"), *data = scratch_path(data_of(id));
-    int resumed = calls_of("resume");
+    const char *id = make_upload(8, "four");
+    tus_upload_t *upload = ck_hold(id);
+
+    other_lets_go(id);
+    calls();
+    settle_all();
+    ck_assert_str_eq(calls(), "try get size release");
+    ck_assert_int_eq(settled_as(id), TUS_SETTLED_KEEP);
+    tus_upload_release(upload);
+    ck_unfinished(id, "four");
+}
+END_TEST
+
+/* As if its maker had died between the record and confirm. */
+static const char *make_unconfirmed(void)
+{
+    const char *id = make_upload(8, "four");
+
+    ck_assert_int_eq(chmod(scratch_path(data_of(id)), 01640), 0);
+    return id;
+}
+
+START_TEST(settle_confirms_what_was_not)
+{
+    const char *id = make_unconfirmed();
 
     settle_all();
+    ck_assert_str_eq(calls(), "try get resume fence close size release");
     ck_assert_int_eq(settled_as(id), TUS_SETTLED_KEEP);
-    ck_assert_int_eq(calls_of("resume"), resumed);
-    ck_assert_int_eq(chmod(data, 01660), 0);
-    ck_assert_int_eq(core.meta->provider->note(core.meta, id, TUS_NOTE_CREATE), APR_SUCCESS);
+    ck_assert_uint_eq(scratch_mode(data_of(id)), 0640);
+    ck_unfinished(id, "four");
+}
+END_TEST
+
+/* Whoever has its fence may be about to confirm it: asked again, until that is done. */
+START_TEST(settle_carries_what_another_server_may_confirm)
+{
+    tus_upload_t *upload;
+    const char *id = make_upload(8, "four");
+
+    upload = ck_hold(id);
+    other_lets_go(id);
+    ck_assert_int_eq(chmod(scratch_path(data_of(id)), 01640), 0);
+    settle_all();
+    ck_assert_int_eq(settled_as(id), TUS_SETTLED_CARRY);
+    ck_assert_uint_eq(scratch_mode(data_of(id)), 01640);
+    tus_upload_release(upload);
     settle_all();
     ck_assert_int_eq(settled_as(id), TUS_SETTLED_KEEP);
-    ck_assert_uint_eq(scratch_mode(data_of(id)), 0660);
-    ck_nothing_held();
+    ck_assert_uint_eq(scratch_mode(data_of(id)), 0640);
+}
+END_TEST
+
+START_TEST(settle_fences_where_a_store_cannot_tell)
+{
+    const char *id = make_upload(8, "four");
+    tus_store_provider_t store = *core.store->provider;
+
+    store.confirmed = NULL;
+    core.store->provider = &store;
+    settle_all();
+    ck_assert_str_eq(calls(), "try get resume fence close size release");
+    ck_assert_int_eq(settled_as(id), TUS_SETTLED_KEEP);
 }
 END_TEST
 
@@ -1292,7 +1344,10 @@ Suite *core_suite(void)
     tcase_add_loop_test(tcase, finished_upload_is_terminated, 0, 2);
     tcase_add_loop_test(tcase, failed_termination_lets_go_and_can_be_repeated, 0, 3);
     tcase_add_test(tcase, settle_keeps_what_has_a_record);
-    tcase_add_test(tcase, settle_confirms);
+    tcase_add_test(tcase, settle_opens_nothing_that_is_confirmed);
+    tcase_add_test(tcase, settle_confirms_what_was_not);
+    tcase_add_test(tcase, settle_carries_what_another_server_may_confirm);
+    tcase_add_test(tcase, settle_fences_where_a_store_cannot_tell);
     tcase_add_test(tcase, settle_removes_orphans);
     tcase_add_test(tcase, settle_carries_what_is_held);
     tcase_add_test(tcase, settle_carries_what_another_server_makes);

@@ -135,6 +135,187 @@ START_TEST(reused_pid_is_not_the_holder)
 }
 END_TEST
 
+/* ---- the mutex ----------------------------------------------------------- */
+
+static int own_the_mutex(peer_t *parent, void *arg)
+{
+    (void)arg;
+    if (apr_global_mutex_lock(mutex) != APR_SUCCESS) {
+        return 1;
+    }
+    say(parent);
+    hear(parent);
+    return apr_global_mutex_unlock(mutex) == APR_SUCCESS ? 0 : 2;
+}
+
+START_TEST(release_does_not_wait_for_the_mutex)
+{
+    tus_lock_t *lock;
+    peer_t peer;
+
+    begin_locking(&shm, ENTRIES, PROCESSES);
+    lock = must_take("id");
+    peer = spawn(own_the_mutex, NULL);
+    ck_assert(hear(&peer));
+    ck_assert_uint_eq(count_held(), 1);
+    release(lock); /* else for ever */
+    ck_assert_uint_eq(count_held(), 0);
+    say(&peer);
+    ck_assert_int_eq(reap_peer(&peer), 0);
+    ck_assert_int_eq(try_take("id"), APR_SUCCESS);
+}
+END_TEST
+
+START_TEST(mutex_of_the_dead_is_taken_over)
+{
+    tus_lock_t *lock;
+    peer_t peer;
+
+    begin_locking(&shm, ENTRIES, PROCESSES);
+    lock = must_take("id");
+    peer = spawn(own_the_mutex, NULL);
+    ck_assert(hear(&peer));
+    kill_peer(&peer);
+    ck_assert_int_eq(try_take("id"), APR_EBUSY);
+    ask_once("id");
+    ck_assert_int_eq(asked(lock), TUS_ASKED_RELEASE);
+    release(lock);
+    ck_assert_int_eq(try_take("id"), APR_SUCCESS);
+    ck_assert_int_eq(reap_peer(&peer), -SIGKILL);
+}
+END_TEST
+
+/* ---- asked while it lets go ---------------------------------------------- */
+
+#define ASKERS 3
+#define STORM apr_time_from_msec(500)
+
+static int ask_for_ever(peer_t *parent, void *id)
+{
+    apr_pool_t *p;
+
+    say(parent);
+    apr_pool_create(&p, NULL);
+    for (;;) {
+        tus_lock_t *lock;
+        apr_status_t rv = take(id, 1, &lock, p);
+
+        if (rv != APR_SUCCESS && rv != APR_TIMEUP) {
+            return 1;
+        }
+        apr_pool_clear(p); /* lets go */
+        stop(id);
+    }
+}
+
+static void spawn_askers(peer_t peers[ASKERS], const char *id)
+{
+    for (int i = 0; i < ASKERS; i++) {
+        peers[i] = spawn(ask_for_ever, (void *)id);
+        ck_assert(hear(&peers[i]));
+    }
+}
+
+static void kill_askers(peer_t peers[ASKERS])
+{
+    for (int i = 0; i < ASKERS; i++) {
+        kill_peer(&peers[i]);
+        ck_assert_int_eq(reap_peer(&peers[i]), -SIGKILL);
+    }
+}
+
+/* Nonzero if the upload could be taken. */
+static int take_and_let_go(const char *id, apr_pool_t *p)
+{
+    tus_lock_t *lock;
+    int taken = take(id, 0, &lock, p) == APR_SUCCESS;
+
+    if (taken) {
+        release(lock);
+    }
+    apr_pool_clear(p);
+    return taken;
+}
+
+/* Whom they ask may be gone: then they ask nobody, and write nowhere else. */
+START_TEST(asked_at_the_moment_of_release)
+{
+    apr_size_t length = tus_lock_shm_size(0, 0); /* of what never changes */
+    peer_t peers[ASKERS];
+    apr_time_t end;
+    apr_pool_t *p;
+    void *before;
+    int taken = 0;
+
+    begin_locking(&shm, ENTRIES, PROCESSES);
+    before = apr_pmemdup(unit_pool, base, length);
+    spawn_askers(peers, "id");
+    apr_pool_create(&p, unit_pool);
+    for (end = apr_time_now() + STORM; apr_time_now() < end || taken < 1000;) {
+        taken += take_and_let_go("id", p);
+        ck_assert_mem_eq(base, before, length);
+    }
+    kill_askers(peers);
+    ck_assert_mem_eq(base, before, length);
+    ck_assert_int_eq(asked(must_take("id")), TUS_ASKED_NOTHING);
+}
+END_TEST
+
+typedef struct noise_t {
+    apr_uint32_t over;
+    int made;
+} noise_t;
+
+static void *APR_THREAD_FUNC make_noise(apr_thread_t *thread, void *arg)
+{
+    noise_t *noise = arg;
+    apr_pool_t *p;
+
+    (void)thread;
+    apr_pool_create(&p, NULL);
+    while (!__atomic_load_n(&noise->over, __ATOMIC_ACQUIRE)) {
+        noise->made += take_and_let_go("noise", p);
+    }
+    apr_pool_destroy(p);
+    return NULL;
+}
+
+/* However often others of its process are asked, answer, or are gone by then. */
+START_TEST(no_wakeup_is_lost_beside_others)
+{
+    noise_t noise = { 0 };
+    peer_t askers[ASKERS], peer;
+    apr_thread_t *thread;
+    apr_time_t deadline;
+    tus_lock_t *lock;
+
+    begin_locking(&shm, ENTRIES, PROCESSES);
+    spawn_askers(askers, "noise");
+    thread = run_thread(make_noise, &noise);
+    for (int i = 0; i < 50; i++) {
+        lock = must_take("mine");
+        peer = spawn(take_and_leave, "mine");
+        do {
+            ck_assert(is_woken(PATIENT));
+        } while (asked(lock) != TUS_ASKED_RELEASE);
+        release(lock);
+        ck_assert_int_eq(reap_peer(&peer), 0);
+    }
+    __atomic_store_n(&noise.over, 1, __ATOMIC_RELEASE);
+    join_thread(thread);
+    kill_askers(askers);
+    ck_assert_int_gt(noise.made, 0);
+
+    /* What was rung for nobody, any holder silences. */
+    lock = must_take("mine");
+    deadline = apr_time_now() + PATIENT;
+    while (is_woken(0)) {
+        ck_assert_int_eq(asked(lock), TUS_ASKED_NOTHING);
+        ck_assert(apr_time_now() < deadline);
+    }
+}
+END_TEST
+
 /* ---- slots --------------------------------------------------------------- */
 
 START_TEST(slot_of_the_dead_is_reused_without_its_locks)
@@ -383,6 +564,14 @@ Suite *lock_suite(void)
 
     locker_conformance(suite, &shm);
     locker_conformance(suite, &shm_without_events);
+
+    tcase = add_lock_case(suite, "the mutex");
+    tcase_add_test(tcase, release_does_not_wait_for_the_mutex);
+    tcase_add_test(tcase, mutex_of_the_dead_is_taken_over);
+
+    tcase = add_lock_case(suite, "asked while it lets go");
+    tcase_add_test(tcase, asked_at_the_moment_of_release);
+    tcase_add_test(tcase, no_wakeup_is_lost_beside_others);
 
     tcase = add_lock_case(suite, "slots");
     tcase_add_test(tcase, reused_pid_is_not_the_holder);

@@ -966,6 +966,24 @@ START_TEST(discard_leaves_what_was_confirmed)
 }
 END_TEST
 
+START_TEST(confirmed_tells_what_was_confirmed)
+{
+    tus_writer_t *writer;
+
+    open_store(_i);
+    ck_assert(!provider->confirmed(store, record_of("a")));
+    writer = create("a");
+    ck_assert(!provider->confirmed(store, record_of("a")));
+    put(writer, 0, "text");
+    ck_assert(!provider->confirmed(store, record_of("a")));
+    ck_assert_int_eq(provider->confirm(writer), APR_SUCCESS);
+    ck_assert(provider->confirmed(store, record_of("a")));
+    ck_assert_int_eq(provider->close(writer), APR_SUCCESS);
+    ck_assert(provider->confirmed(store, record_of("a")));
+    ck_assert(!provider->confirmed(store, record_of("b")));
+}
+END_TEST
+
 START_TEST(discard_removes_what_a_dead_process_made)
 {
     peer_t peer;
@@ -1234,6 +1252,9 @@ void store_conformance(Suite *suite, const tus_store_provider_t *under_test,
     HOLDS(located_record_leads_to_its_data);
     HOLDS(discard_removes_what_was_never_confirmed);
     HOLDS(discard_leaves_what_was_confirmed);
+    if (under_test->confirmed) {
+        HOLDS(confirmed_tells_what_was_confirmed);
+    }
     if (under_test->truncate) {
         HOLDS(truncate_cuts_back);
         HOLDS(truncate_cuts_back_to_nothing);

@@ -347,18 +347,25 @@ START_TEST(fence_confirms_what_has_a_record)
 }
 END_TEST
 
-START_TEST(confirmed_is_what_was)
+START_TEST(what_the_fence_confirmed_is_confirmed)
 {
-    tus_writer_t *writer = create("a");
+    tus_record_t *outside = record_of("a");
+    int before;
 
+    ck_assert_int_eq(file->close(create("a")), APR_SUCCESS);
+    before = open_descriptors();
     ck_assert(!file->confirmed(store, record_of("a")));
-    ck_assert_int_eq(file->confirm(writer), APR_SUCCESS);
-    ck_assert(file->confirmed(store, record_of("a")));
-    scratch_put("store/foreign", "text");
-    ck_assert(file->confirmed(store, record_of("foreign")));
     ck_assert(!file->confirmed(store, record_of("missing")));
-    ck_assert_int_eq(symlink("a", scratch_path("store/link")), 0);
-    ck_assert(!file->confirmed(store, record_of("link")));
+    ck_assert(!file->confirmed(store, record_of("a/b"))); /* beneath a file */
+    ck_assert_int_eq(open_descriptors(), before);
+    ck_assert_uint_eq(scratch_mode("store/a"), BIRTH);
+    ck_assert_int_eq(file->fence(resume("a")), APR_SUCCESS);
+    ck_assert(file->confirmed(store, record_of("a")));
+    scratch_put("elsewhere", "secret");
+    outside->storage_type = "filestore";
+    outside->storage_path = scratch_path("elsewhere");
+    outside->storage_info_path = scratch_path("store/a.info");
+    ck_assert(!file->confirmed(store, outside));
 }
 END_TEST
 
@@ -412,6 +419,7 @@ START_TEST(planted_data_is_refused)
     ck_assert_int_eq(file->size(store, record_of("a"), &size, &modified), TUS_EREFUSED);
     ck_assert_int_eq(file->read(store, record_of("a"), 0, &opened, &finfo, unit_pool),
                      TUS_EREFUSED);
+    ck_assert(!file->confirmed(store, record_of("a")));
     ck_assert_int_ne(file->discard(store, "a"), APR_SUCCESS);
     ck_assert(APR_STATUS_IS_EEXIST(file->create(store, record_of("a"), &writer, unit_pool)));
     ck_assert(scratch_exists("store/a"));
@@ -478,6 +486,23 @@ START_TEST(replaced_file_is_left_alone)
     ck_assert_int_eq(file->truncate(writer, 2), APR_SUCCESS);
     ck_assert_int_eq(file->close(writer), APR_SUCCESS);
     ck_assert_str_eq(scratch_get("store/a"), "other");
+}
+END_TEST
+
+/* The first bytes are written without a look; whatever comes next tells. */
+START_TEST(first_bytes_into_removed_data_are_noticed_next)
+{
+    tus_writer_t *writer = create("a");
+    apr_size_t done;
+    apr_off_t size;
+    apr_time_t modified;
+
+    ck_assert_int_eq(unlink(scratch_path("store/a")), 0);
+    put(writer, 0, "text");
+    ck_assert_int_eq(file->write(writer, 4, "more", 4, &done), APR_ENOENT);
+    ck_assert_uint_eq(done, 0);
+    ck_assert_int_eq(file->written(writer, &size, &modified), APR_ENOENT);
+    ck_assert(!scratch_exists("store/a"));
 }
 END_TEST
 
@@ -705,7 +730,7 @@ Suite *store_file_suite(void)
     tcase_add_loop_test(tcase, data_is_born_marked_and_gets_its_mode, 0, COUNT(masks));
     tcase_add_test(tcase, data_takes_the_group_of_a_setgid_store);
     tcase_add_test(tcase, fence_confirms_what_has_a_record);
-    tcase_add_test(tcase, confirmed_is_what_was);
+    tcase_add_test(tcase, what_the_fence_confirmed_is_confirmed);
     tcase_add_test(tcase, fence_leaves_a_foreign_mode);
     tcase_add_test(tcase, discard_leaves_foreign_files);
     tcase_add_test(tcase, discard_closes_what_it_opened);
@@ -722,6 +747,7 @@ Suite *store_file_suite(void)
     tcase_add_test(tcase, data_linked_elsewhere_is_refused_at_the_fence);
     tcase_add_test(tcase, data_replaced_by_a_file_is_not_found_at_the_fence);
     tcase_add_test(tcase, replaced_file_is_left_alone);
+    tcase_add_test(tcase, first_bytes_into_removed_data_are_noticed_next);
     tcase_add_loop_test(tcase, planted_data_is_removed_itself, 0, PLANT_COUNT);
     tcase_add_test(tcase, planted_directory_on_the_way_is_refused);
 
