@@ -4,12 +4,12 @@
  * The lock provider "shm": a hash table in shared memory.
  *
  * Layout: table_t, a process_t for each process that may attach, the entries.
- * Changes are made under the mutex, but a process may be killed between any two
- * of them, and the next one goes on with what it left. So one word decides, and
- * is stored last: a slot is taken while process_t.self is not 0, and an entry is
- * held while entry_t.holder is the self of a taken slot. To clear self frees all
- * that the process held, in one store; the generation in self keeps the slot's
- * next owner from inheriting it.
+ * Changes are made under the mutex, but for the one store that lets an upload go;
+ * and a process may be killed between any two of them, and the next one goes on
+ * with what it left. So one word decides, and is stored last: a slot is taken
+ * while process_t.self is not 0, and an entry is held while entry_t.holder is the
+ * self of a taken slot. To clear self frees all that the process held, in one
+ * store; the generation in self keeps the slot's next owner from inheriting it.
  *
  * An entry stands in one of WINDOW places after its hash. A lookup reads them
  * all, so that freeing leaves no gap to mark.

@@ -317,12 +317,8 @@ static apr_status_t file_written(tus_writer_t *writer, apr_off_t *size, apr_time
 static apr_status_t check_start(const tus_writer_t *writer, apr_off_t offset)
 {
     struct stat st;
-    apr_status_t rv;
+    apr_status_t rv = stat_writer(writer, &st);
 
-    if (offset == 0) {
-        return APR_SUCCESS;
-    }
-    rv = stat_writer(writer, &st);
     return rv == APR_SUCCESS && st.st_size < offset ? TUS_EDAMAGED : rv;
 }
 

@@ -489,23 +489,6 @@ START_TEST(replaced_file_is_left_alone)
 }
 END_TEST
 
-/* The first bytes are written without a look; whatever comes next tells. */
-START_TEST(first_bytes_into_removed_data_are_noticed_next)
-{
-    tus_writer_t *writer = create("a");
-    apr_size_t done;
-    apr_off_t size;
-    apr_time_t modified;
-
-    ck_assert_int_eq(unlink(scratch_path("store/a")), 0);
-    put(writer, 0, "text");
-    ck_assert_int_eq(file->write(writer, 4, "more", 4, &done), APR_ENOENT);
-    ck_assert_uint_eq(done, 0);
-    ck_assert_int_eq(file->written(writer, &size, &modified), APR_ENOENT);
-    ck_assert(!scratch_exists("store/a"));
-}
-END_TEST
-
 START_TEST(planted_data_is_removed_itself)
 {
     scratch_plant((plant_e)_i, "store/a");
@@ -747,7 +730,6 @@ Suite *store_file_suite(void)
     tcase_add_test(tcase, data_linked_elsewhere_is_refused_at_the_fence);
     tcase_add_test(tcase, data_replaced_by_a_file_is_not_found_at_the_fence);
     tcase_add_test(tcase, replaced_file_is_left_alone);
-    tcase_add_test(tcase, first_bytes_into_removed_data_are_noticed_next);
     tcase_add_loop_test(tcase, planted_data_is_removed_itself, 0, PLANT_COUNT);
     tcase_add_test(tcase, planted_directory_on_the_way_is_refused);
 
