@@ -13,7 +13,6 @@
 #include <apr_strings.h>
 
 #include <http_core.h>
-#include <http_main.h>
 
 #include <poll.h>
 
@@ -342,15 +341,6 @@ static const tus_error_t *ask_late(const tus_hook_t *hook, const tus_hook_event_
     return NULL;
 }
 
-static const tus_error_t *unsealed(const tus_upload_t *upload, apr_status_t rv)
-{
-    ap_log_error(APLOG_MARK, APLOG_WARNING, rv, ap_server_conf,
-                 "the hooks in the record of upload %s are not those that this server wrote there:"
-                 " only a request finishes it",
-                 upload->record->id);
-    return tus_error(upload->pool, TUS_ERR_HOOK_FAILED, NULL);
-}
-
 const tus_error_t *tus_hook_ask_late(tus_hook_e type, tus_upload_t *upload)
 {
     const apr_array_header_t *hooks;
@@ -360,7 +350,7 @@ const tus_error_t *tus_hook_ask_late(tus_hook_e type, tus_upload_t *upload)
         tus_hook_record_find(&hooks, upload->core, upload->record, type, upload->pool);
 
     if (rv != APR_SUCCESS) {
-        return unsealed(upload, rv);
+        return tus_hook_record_error(upload, rv);
     }
     if (hooks->nelts) {
         error = tus_hook_event_make(&event, type, upload, NULL, NULL, 0);

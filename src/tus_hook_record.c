@@ -7,6 +7,9 @@
  */
 #include "tus_httpd.h"
 
+#include <http_log.h>
+#include <http_main.h>
+
 #include <apr_strings.h>
 
 static const char *sealed_text(const tus_record_t *record, apr_pool_t *p)
@@ -61,4 +64,16 @@ apr_status_t tus_hook_record_find(const apr_array_header_t **found, const tus_co
         }
     }
     return rv;
+}
+
+const tus_error_t *tus_hook_record_error(const tus_upload_t *upload, apr_status_t rv)
+{
+    const char *why = rv == TUS_EREFUSED
+                          ? "are not those that this server wrote there: only a request finishes it"
+                          : "cannot be compared with their seal: it is finished later, or by a "
+                            "request";
+
+    ap_log_error(APLOG_MARK, APLOG_WARNING, rv, ap_server_conf,
+                 "the hooks in the record of upload %s %s", upload->record->id, why);
+    return tus_error(upload->pool, TUS_ERR_HOOK_FAILED, NULL);
 }

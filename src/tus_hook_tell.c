@@ -44,24 +44,26 @@ static apr_status_t spool(const tus_upload_t *upload, const tus_hook_t *hook,
 }
 
 /* Hooks of the endpoint that a request came to; where none did, those of the creating one. */
-static const apr_array_header_t *hooks_of(const tus_upload_t *upload, const request_rec *r,
-                                          tus_hook_e type)
+static apr_status_t find_hooks(const apr_array_header_t **hooks, const tus_upload_t *upload,
+                               const request_rec *r, tus_hook_e type)
 {
-    const apr_array_header_t *hooks;
-
     if (r) {
-        return tus_hook_table_of(r, type, upload->pool);
+        *hooks = tus_hook_table_of(r, type, upload->pool);
+        return APR_SUCCESS;
     }
-    tus_hook_record_find(&hooks, upload->core, upload->record, type, upload->pool);
-    return hooks;
+    return tus_hook_record_find(hooks, upload->core, upload->record, type, upload->pool);
 }
 
 const tus_error_t *tus_hook_tell(tus_hook_e type, const tus_upload_t *upload, const request_rec *r)
 {
-    const apr_array_header_t *hooks = hooks_of(upload, r, type);
+    const apr_array_header_t *hooks;
     const tus_error_t *error = NULL;
     tus_hook_event_t event;
+    apr_status_t found = find_hooks(&hooks, upload, r, type);
 
+    if (found != APR_SUCCESS) {
+        return tus_hook_record_error(upload, found);
+    }
     for (int i = 0; !error && hooks && i < hooks->nelts; i++) {
         const tus_hook_t *hook = &APR_ARRAY_IDX(hooks, i, tus_hook_t);
         apr_status_t rv = APR_SUCCESS;
@@ -94,12 +96,13 @@ const tus_error_t *tus_hook_keep(const tus_upload_t *upload)
                                   "cannot sync the spool of upload %s in TusStateDir", record->id);
 }
 
-/* One that stays pending is judged later, by its record. */
+/* One that stays pending, also as its hook is not found now, is judged later, by its record. */
 void tus_hook_told(tus_hook_e type, const tus_upload_t *upload, const request_rec *r)
 {
-    const apr_array_header_t *hooks = hooks_of(upload, r, type);
+    const apr_array_header_t *hooks;
     const tus_hook_event_t event = { .type = type };
 
+    find_hooks(&hooks, upload, r, type);
     for (int i = 0; hooks && i < hooks->nelts; i++) {
         const tus_spooled_t spooled =
             spooled_of(upload, &APR_ARRAY_IDX(hooks, i, tus_hook_t), &event);

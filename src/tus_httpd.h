@@ -861,9 +861,13 @@ const tus_error_t *tus_hook_record_note(tus_upload_t *upload, const request_rec 
 apr_status_t tus_hook_record_find(const apr_array_header_t **found, const tus_core_t *core,
                                   const tus_record_t *record, tus_hook_e type, apr_pool_t *p);
 
+/** Logs why they could not be found. @return what keeps a sweep from finishing the upload now */
+const tus_error_t *tus_hook_record_error(const tus_upload_t *upload, apr_status_t rv);
+
 /* ---- tus_hook_tell.c: post-*, which wait in the spool -------------------------------- */
 
-/** Spools an event as pending, before it happens. @param r the request, or NULL for a sweep */
+/** Spools an event as pending, before it happens: without an error, for each hook that wants it.
+ *  @param r the request, or NULL for a sweep */
 const tus_error_t *tus_hook_tell(tus_hook_e type, const tus_upload_t *upload, const request_rec *r);
 
 /** What happened to an upload so far will be told without its record, as durably as TusSync says.

@@ -224,6 +224,23 @@ def test_it_waits_longer_each_time(hooks, httpd, rule):
     wait_finished(tus, url)
 
 
+def test_no_event_is_lost_with_the_key_of_the_seals(hooks, httpd):
+    """Gone while pre-finish is asked, it is not there when post-finish is to be spooled."""
+    tus = serve(httpd, hooks)
+    url = leave(tus)
+    unknown = f'upload {upload_id(url)} cannot be compared with their seal'
+    tus.server.allow_log(unknown)
+    [key] = tus.server.state_dir.glob('*/seal')
+    away = tus.server.root / 'seal'
+    with asking(tus, url):
+        key.rename(away)
+    tus.server.wait_log(unknown, 60)
+    assert not tus.store.finished(url)
+    away.rename(key)
+    wait_finished(tus, url)
+    tus.told(upload_id(url), *FINISHED)
+
+
 def test_the_next_request_does_not_wait_for_that(hooks, httpd):
     tus = serve(httpd, hooks, 'TusHookTimeout 10s')
     url = leave(tus)

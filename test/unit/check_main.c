@@ -24,6 +24,7 @@ apr_pool_t *unit_pool;
 
 static void make_pool(void)
 {
+    own_asserts();
     ck_assert_int_eq(apr_pool_create(&unit_pool, NULL), APR_SUCCESS);
 }
 

@@ -526,7 +526,7 @@ START_TEST(creation_that_lost_its_name_fails)
 {
     tus_writer_t *writer;
     pid_t pid = fork();
-    int i, lost = 0;
+    int i, status, lost = 0;
 
     ck_assert_int_ge(pid, 0);
     if (pid == 0) {
@@ -544,7 +544,8 @@ START_TEST(creation_that_lost_its_name_fails)
         ck_assert_int_eq(file->close(writer), APR_SUCCESS);
     }
     kill(pid, SIGKILL);
-    ck_assert_int_eq(waitpid(pid, NULL, 0), pid);
+    ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+    ck_assert(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
     ck_assert_msg(lost == 0, "%d uploads were made without a name", lost);
 }
 END_TEST

@@ -13,7 +13,7 @@
 #define DIR_MODE (MODE | APR_FPROT_UEXECUTE | APR_FPROT_GEXECUTE)
 #define START APR_INT64_C(1795356600000000)
 
-/* How the process of died_at() ends. A test that fails ends with 1. */
+/* How the process of died_at() ends. One whose assert fails ends with ASSERT_FAILED. */
 #define DIED 0
 #define DONE 2
 

@@ -21,7 +21,7 @@ typedef struct peer_t {
     int to;   /**< what it is told */
 } peer_t;
 
-/** What a peer does; the result is its exit code, below 90. */
+/** What a peer does; the result is its exit code, below 90. ASSERT_FAILED is that of an assert. */
 typedef int (*peer_fn)(peer_t *parent, void *arg);
 
 /** Runs fn in a new process, whose unit_pool is its own. */

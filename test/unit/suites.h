@@ -8,12 +8,13 @@
 #ifndef SUITES_H
 #define SUITES_H
 
-#include <check.h>
+#include "asserts.h"
 
 #include <apr_pools.h>
 
 /* clang-format off */
 #define TUS_SUITES(SUITE) \
+    SUITE(asserts) \
     SUITE(error) \
     SUITE(header) \
     SUITE(metadata) \
@@ -74,8 +75,8 @@ TCase *add_case(Suite *suite, const char *name);
 /** A copy that ends where its memory ends, so that reading beyond it shows. Free it with free(). */
 char *exact_copy(const char *bytes, apr_size_t len);
 
-/** Runs it in a thread with a stack as small as some threads of httpd's have. Asserts belong
- *  elsewhere: not in another thread. */
+/** Runs it in a thread with a stack as small as some threads of httpd's have. An assert that fails
+ *  there ends the process. */
 void on_small_stack(void (*fn)(void));
 
 #endif /* SUITES_H */
