@@ -65,6 +65,7 @@ static void child_init(apr_pool_t *pchild, server_rec *s)
 {
     tus_shared_attach(pchild, s);
     tus_splice_init(pchild);
+    tus_journal_init(pchild); /* else it goes on without */
     tus_nudge_init(pchild);
     tus_hook_call_init(pchild, s);
     tus_hook_progress_init(pchild);
@@ -121,6 +122,8 @@ static void register_hooks(apr_pool_t *p)
     /* First and last, so that no other module sees or makes what tells our calls from others. */
     ap_hook_post_read_request(tus_hook_local_read, NULL, loggers, APR_HOOK_REALLY_FIRST);
     ap_hook_fixups(tus_hook_local_environment, NULL, NULL, APR_HOOK_REALLY_LAST);
+
+    ap_hook_map_to_storage(tus_mount_storage, NULL, NULL, APR_HOOK_MIDDLE);
 
     /* Before authentication, so that access rules judge the overridden method. */
     ap_hook_post_perdir_config(post_perdir_config, NULL, NULL, APR_HOOK_FIRST);

@@ -421,6 +421,13 @@ typedef struct tus_request_t {
     apr_array_header_t *chosen; /**< of tus_hook_ask.c: what hooks want created, and where */
 } tus_request_t;
 
+/**
+ * map_to_storage hook: below a <Location> that is an endpoint httpd need not look for a file in
+ * each directory of the path. The <Directory> sections and .htaccess files of that path hold as
+ * they do for a file.
+ */
+int tus_mount_storage(request_rec *r);
+
 /** For the post_perdir_config hook: claims the request if it is the endpoint's. */
 int tus_mount_request(request_rec *r);
 

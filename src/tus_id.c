@@ -13,7 +13,6 @@
 
 #define ID_BYTES 16
 #define ID_MAX 1000
-#define SEGMENT_MAX 200
 
 #define INFO ".info"
 
@@ -28,11 +27,27 @@ apr_status_t tus_id_make(const char **id, apr_pool_t *p)
     return rv;
 }
 
+/* unreserved, RFC 3986, 2.3. Each request asks several times: strspn() makes a table for each. */
+static const char unreserved[256] = {
+    ['0' ... '9'] = 1, ['A' ... 'Z'] = 1, ['a' ... 'z'] = 1, ['-'] = 1,
+    ['.'] = 1,         ['_'] = 1,         ['~'] = 1,
+};
+
+static apr_size_t unreserved_len(const char *text)
+{
+    apr_size_t len = 0;
+
+    while (unreserved[(unsigned char)text[len]]) {
+        len++;
+    }
+    return len;
+}
+
 static int is_segment(const char *segment, apr_size_t len)
 {
     const apr_size_t info = sizeof(INFO) - 1;
 
-    if (len < 1 || len > SEGMENT_MAX || segment[0] == '.') {
+    if (len < 1 || len > TUS_ID_SEGMENT_MAX || segment[0] == '.') {
         return 0;
     }
     /* In any case: some file systems take X.INFO for the record of X. */
@@ -45,7 +60,7 @@ int tus_id_is_valid(const char *id)
         return 0;
     }
     for (;;) {
-        apr_size_t len = strspn(id, TUS_UNRESERVED);
+        apr_size_t len = unreserved_len(id);
 
         if (!is_segment(id, len)) {
             return 0;

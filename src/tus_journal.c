@@ -9,10 +9,13 @@
  * A line ends with a newline. No id has a sign in it, so what a torn write left
  * in front of the last sign of a line is told apart, and dropped.
  *
- * Requests append to `journal`. A folder puts a new one in its place, waits for
- * those who were still writing to the old one, now `journal.fold`, reads it, and
- * removes it last. Nothing is on stable storage: another boot means a scan of
- * the store.
+ * Requests append to `journal`, and then look whether it is still the file that they
+ * have open. A folder puts a new one in its place, reads the old one, now
+ * `journal.fold`, and removes it last. So nobody waits for a lock: what was written
+ * while the name led there is read, and who comes too late writes once more. A line
+ * may be read twice, which changes nothing. It takes one system that all see alike,
+ * as does the mutex of the index. Nothing is on stable storage: another boot means a
+ * scan of the store.
  *
  * Only a folder makes a journal with a header, and the name is never missing. So
  * one that was removed or cut, and was then made or gone on with by a request,
@@ -24,11 +27,11 @@
 
 #include <apr_hash.h>
 #include <apr_strings.h>
+#include <apr_thread_rwlock.h>
 
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -42,15 +45,59 @@
 #define HEADER "mod_tus journal 1\n"
 #define HEADER_LEN (sizeof(HEADER) - 1)
 
+/* More than a write of some lines takes. */
+#define LATE_WRITE apr_time_from_msec(10)
+
 /* ---- writing ------------------------------------------------------------- */
 
-static apr_status_t lock(int fd, int how)
+/* A journal that is open for appending. */
+typedef struct appender_t {
+    int fd; /* -1: none */
+    struct stat file;
+} appender_t;
+
+/* One that this process keeps open. Who writes shares the lock. */
+typedef struct kept_t {
+    apr_thread_rwlock_t *lock; /* NULL: none is kept */
+    appender_t appender;
+    char path[APR_PATH_MAX];
+} kept_t;
+
+/* By a hash of the path: of two in one place the latest is kept. */
+static kept_t all_kept[16];
+
+#define KEPT_MAX (sizeof(all_kept) / sizeof(all_kept[0]))
+
+static kept_t *kept_of(const char *path)
 {
-    while (flock(fd, how) != 0) {
-        if (errno != EINTR) {
-            return errno;
+    apr_ssize_t len = APR_HASH_KEY_STRING;
+
+    return &all_kept[apr_hashfunc_default(path, &len) % KEPT_MAX];
+}
+
+static apr_status_t close_all(void *unused)
+{
+    (void)unused;
+    for (apr_size_t i = 0; i < KEPT_MAX; i++) {
+        if (all_kept[i].appender.fd >= 0) {
+            close(all_kept[i].appender.fd);
         }
+        all_kept[i].lock = NULL;
     }
+    return APR_SUCCESS;
+}
+
+apr_status_t tus_journal_init(apr_pool_t *p)
+{
+    for (apr_size_t i = 0; i < KEPT_MAX; i++) {
+        apr_status_t rv = apr_thread_rwlock_create(&all_kept[i].lock, p);
+
+        if (rv != APR_SUCCESS) {
+            return rv;
+        }
+        all_kept[i].appender.fd = -1;
+    }
+    apr_pool_cleanup_register(p, NULL, close_all, apr_pool_cleanup_null);
     return APR_SUCCESS;
 }
 
@@ -59,55 +106,83 @@ static int is_same(const struct stat *one, const struct stat *other)
     return one->st_ino == other->st_ino && one->st_dev == other->st_dev;
 }
 
-/* Does the path still lead to the file that is open? */
-static int leads_to(const char *path, int fd)
+static apr_status_t open_appender(appender_t *appender, const char *path)
 {
-    struct stat named, opened;
+    apr_status_t rv = APR_SUCCESS;
 
-    return stat(path, &named) == 0 && fstat(fd, &opened) == 0 && is_same(&named, &opened);
+    appender->fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, S_IRUSR | S_IWUSR);
+    if (appender->fd < 0) {
+        return errno;
+    }
+    if (fstat(appender->fd, &appender->file) != 0) {
+        rv = errno;
+        close(appender->fd);
+    }
+    return rv;
 }
 
-/*
- * Opens the journal for one write. Under the shared lock it cannot be worked off
- * unnoticed: the folder's exclusive lock waits for us.
- */
-static apr_status_t open_journal(const char *path, int *fd)
+/* @return APR_EAGAIN if the lines may be in a file that is read no more */
+static apr_status_t write_lines(const appender_t *appender, const char *path, const char *lines,
+                                apr_size_t len)
 {
-    for (;;) {
-        apr_status_t rv;
+    struct stat named;
+    ssize_t written = write(appender->fd, lines, len);
 
-        *fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, S_IRUSR | S_IWUSR);
-        if (*fd < 0) {
-            return errno;
-        }
-        rv = lock(*fd, LOCK_SH);
-        if (rv == APR_SUCCESS && leads_to(path, *fd)) {
-            return APR_SUCCESS;
-        }
-        close(*fd);
-        if (rv != APR_SUCCESS) {
-            return rv;
-        }
+    if (written < 0) {
+        return errno;
+    }
+    if ((apr_size_t)written < len) {
+        return ENOSPC;
+    }
+    return stat(path, &named) == 0 && is_same(&named, &appender->file) ? APR_SUCCESS : APR_EAGAIN;
+}
+
+static apr_status_t append_kept(const kept_t *kept, const char *path, const char *lines,
+                                apr_size_t len)
+{
+    apr_status_t rv = APR_EAGAIN;
+
+    if (!kept->lock) {
+        return APR_EAGAIN;
+    }
+    apr_thread_rwlock_rdlock(kept->lock);
+    if (kept->appender.fd >= 0 && strcmp(kept->path, path) == 0) {
+        rv = write_lines(&kept->appender, path, lines, len);
+    }
+    apr_thread_rwlock_unlock(kept->lock);
+    return rv;
+}
+
+/* For the next one of this process; what was kept there is closed. */
+static void keep(kept_t *kept, const appender_t *appender, const char *path)
+{
+    appender_t former = *appender;
+
+    if (kept->lock) {
+        apr_thread_rwlock_wrlock(kept->lock);
+        former = kept->appender;
+        kept->appender = *appender;
+        apr_cpystrn(kept->path, path, sizeof(kept->path));
+        apr_thread_rwlock_unlock(kept->lock);
+    }
+    if (former.fd >= 0) {
+        close(former.fd);
     }
 }
 
 static apr_status_t append(const char *path, const char *lines, apr_size_t len)
 {
-    int fd;
-    ssize_t written;
-    apr_status_t rv = open_journal(path, &fd);
+    kept_t *kept = kept_of(path);
+    appender_t appender;
+    apr_status_t rv = append_kept(kept, path, lines, len);
 
-    if (rv != APR_SUCCESS) {
-        return rv;
+    while (APR_STATUS_IS_EAGAIN(rv)) {
+        rv = open_appender(&appender, path);
+        if (rv == APR_SUCCESS) {
+            rv = write_lines(&appender, path, lines, len);
+            keep(kept, &appender, path);
+        }
     }
-    written = write(fd, lines, len);
-    if (written < 0) {
-        rv = errno;
-    }
-    else if ((apr_size_t)written < len) {
-        rv = ENOSPC;
-    }
-    close(fd);
     return rv;
 }
 
@@ -301,25 +376,25 @@ static apr_size_t measure(int fd)
 
 /* ---- folding ------------------------------------------------------------- */
 
-/*
- * Opens what is to be folded, APR_ENOENT if there is nothing. Once the lock was
- * ours, nobody writes to it any more; it is let go at once, for those who still
- * wait for it find that the name has changed.
- */
+/* APR_ENOENT if there is nothing to be folded. */
 static apr_status_t open_fold(const char *path, int *fd)
 {
-    apr_status_t rv;
-
     *fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (*fd < 0) {
-        return errno;
-    }
-    rv = lock(*fd, LOCK_EX);
-    if (rv == APR_SUCCESS) {
-        rv = lock(*fd, LOCK_UN);
-    }
-    if (rv != APR_SUCCESS) {
-        close(*fd);
+    return *fd < 0 ? errno : APR_SUCCESS;
+}
+
+/* Who comes too late is perhaps in the middle of a line. */
+static apr_status_t read_settled(int fd, apr_off_t *offset, apr_array_header_t **noted,
+                                 int *damaged, apr_pool_t *p)
+{
+    apr_off_t start = *offset;
+    apr_status_t rv = read_lines(fd, offset, noted, damaged, p);
+
+    if (rv == APR_SUCCESS && *damaged) {
+        apr_sleep(LATE_WRITE);
+        *offset = start;
+        *damaged = 0;
+        rv = read_lines(fd, offset, noted, damaged, p);
     }
     return rv;
 }
@@ -353,7 +428,7 @@ static apr_status_t fold_lines(int fd, apr_array_header_t *carried, tus_noted_fn
     do {
         apr_pool_clear(pblock);
         before = offset;
-        rv = read_lines(fd, &offset, &noted, &damaged, pblock);
+        rv = read_settled(fd, &offset, &noted, &damaged, pblock);
         if (rv == APR_SUCCESS && damaged) {
             rv = TUS_EDAMAGED;
         }

@@ -113,6 +113,37 @@ static void claim(request_rec *r)
     }
 }
 
+/* No stat() has told so. */
+static int is_supposed(const request_rec *r)
+{
+    return r->finfo.filetype == APR_REG && !r->finfo.valid;
+}
+
+/* A HEAD that speaks no tus, and any GET, may be for others. */
+static int is_protocol(const request_rec *r)
+{
+    return apr_table_get(r->headers_in, "Tus-Resumable")
+           && (r->method_number != M_GET || r->header_only);
+}
+
+/* Only <Location> sections are known yet, and are asked once more later. */
+static int is_in_endpoint(request_rec *r)
+{
+    ap_conf_vector_t *config = r->per_dir_config;
+    const tus_engine_t *engine = ap_location_walk(r) == OK ? &tus_config_of(r)->engine : NULL;
+
+    r->per_dir_config = config;
+    return engine && engine->on && engine->is_location;
+}
+
+int tus_mount_storage(request_rec *r)
+{
+    if (!r->main && r->finfo.filetype == APR_NOFILE && is_protocol(r) && is_in_endpoint(r)) {
+        r->finfo.filetype = APR_REG;
+    }
+    return DECLINED;
+}
+
 /* An ErrorDocument is a page, wherever it lies. */
 static int is_error_document(const request_rec *r)
 {
@@ -122,14 +153,13 @@ static int is_error_document(const request_rec *r)
 /* With TusDownload Off a GET, or a HEAD that speaks no tus, is ours only to refuse an upload. */
 static int is_for_others(request_rec *r, const tus_request_t *request)
 {
-    if (r->method_number != M_GET
-        || (r->header_only && apr_table_get(r->headers_in, "Tus-Resumable"))) {
+    if (r->method_number != M_GET || is_protocol(r)) {
         return 0;
     }
     return !request->id || !tus_endpoint_has(r, request->settings, request->id);
 }
 
-int tus_mount_request(request_rec *r)
+static int mount(request_rec *r)
 {
     const tus_settings_t *settings = tus_config_of(r);
     tus_request_t *request;
@@ -153,6 +183,17 @@ int tus_mount_request(request_rec *r)
     ap_set_module_config(r->request_config, &tus_module, request);
     claim(r);
     return DECLINED;
+}
+
+int tus_mount_request(request_rec *r)
+{
+    int status = mount(r);
+
+    if (is_supposed(r) && !tus_mount_of(r)) { /* an <If> has turned it off */
+        r->finfo.filetype = APR_NOFILE;
+        apr_stat(&r->finfo, r->filename, APR_FINFO_MIN, r->pool);
+    }
+    return status;
 }
 
 int tus_mount_type(request_rec *r)

@@ -261,9 +261,12 @@ void tus_forwarded_parse(tus_forwarded_t *to, const char *forwarded, const char 
 /** A new id: 128 random bits as 32 hex digits, allocated from p. */
 apr_status_t tus_id_make(const char **id, apr_pool_t *p);
 
+/** Bytes of a segment of an id, at most. */
+#define TUS_ID_SEGMENT_MAX 200
+
 /**
  * Nonzero if the id may name an upload: URL-safe characters (RFC 3986
- * unreserved, and "/"), segments of 1 to 200 bytes, none `.`, `..`, hidden or
+ * unreserved, and "/"), segments of 1 to TUS_ID_SEGMENT_MAX bytes, none `.`, `..`, hidden or
  * ending in `.info`; at most 1000 bytes in all.
  */
 int tus_id_is_valid(const char *id);
@@ -1084,6 +1087,13 @@ typedef struct tus_noted_t {
  * @param noted of tus_noted_t, whose `carry` it sets; allocated from p
  */
 typedef apr_status_t (*tus_noted_fn)(void *baton, apr_array_header_t *noted, apr_pool_t *p);
+
+/**
+ * From now on a process keeps the journals open that it appends to last: a line costs two system
+ * calls then. Without it each is opened anew.
+ * @param p with which they are closed; of one child, as no other may use them
+ */
+apr_status_t tus_journal_init(apr_pool_t *p);
 
 /**
  * Appends a line to the journal. Takes part in no mutex and allocates nothing.

@@ -90,6 +90,50 @@ def test_location_over_a_directory_that_exists(httpd):
     assert tus.create(0, url='/files/').status == 201
 
 
+@pytest.mark.parametrize('options', ['FollowSymLinks', 'SymLinksIfOwnerMatch', 'None'])
+@pytest.mark.parametrize('above', ['', 'files', 'files/made'])
+def test_location_below_directories_with_rules_of_their_own(httpd, options, above):
+    """Whether they hold does not depend on what files there are; of uploads there are none."""
+    server = httpd()
+    directory = server.make_dir(server.htdocs / 'files/made').parents[1] / above
+    (directory / '.htaccess').write_text('Require all denied\n')
+    tus = mount(server, 'Location "/files/made"', '/files/made/', extra=f'''
+        <Directory "{server.htdocs}">
+            Options {options}
+            AllowOverride AuthConfig
+        </Directory>
+        ''')
+    server.expect_log('AH01630: client denied')
+    for url in ('/files/made', '/files/made/', '/files/made/x'):
+        assert tus.create(5, url=url).status == 403
+        assert tus.head(url).status == 403
+        assert tus.patch(url, 0, b'hello').status == 403
+        assert tus.get(url).status == 403
+
+
+def test_what_an_htaccess_excepts_from_a_location(httpd):
+    """For these requests there is no endpoint, and files are what they are."""
+    server = httpd()
+    directory = server.make_dir(server.htdocs / 'files')
+    (directory / 'a.txt').write_text('static')
+    (directory / '.htaccess').write_text('''
+        <If "%{HTTP:X-Plain} == 'yes'">
+            TusEngine Off
+        </If>
+        ''')
+    tus = mount(server, 'Location "/files"', '/files/', extra=f'''
+        <Directory "{server.htdocs}">
+            AllowOverride All
+        </Directory>
+        ''')
+    assert_served(tus)
+    connection, fields = tus.connect(), [('Tus-Resumable', '1.0.0'), ('X-Plain', 'yes')]
+    found = connection.request('HEAD', '/files/a.txt', fields)
+    assert (found.status, found.get('Content-Length')) == (200, '6')
+    assert connection.request('HEAD', '/files/b.txt', fields).status == 404
+    assert connection.request('POST', '/files/b.txt', fields, b'').status in (404, 405)
+
+
 def test_the_base_without_slash_is_not_redirected(httpd):
     server = httpd()
     server.make_dir(server.htdocs / 'files')
