@@ -164,8 +164,9 @@ struct tus_store_provider_t {
     /**
      * Nonzero if the data is there and confirmed. Optional: without it, it is
      * opened and fenced to make sure.
+     * @param size set to the bytes stored so far, if so
      */
-    int (*confirmed)(tus_store_t *store, const tus_record_t *record);
+    int (*confirmed)(tus_store_t *store, const tus_record_t *record, apr_off_t *size);
 
     /** Removes what create made at the id and confirm never saw; leaves all else. */
     apr_status_t (*discard)(tus_store_t *store, const char *id);

@@ -23,7 +23,8 @@
 #define OWN_RECORDS "info"
 
 #define ID_MAX_BYTES 1000
-#define NAME_SIZE 256
+/* Of .ID.info.tmp, with its NUL. */
+#define NAME_SIZE (TUS_ID_SEGMENT_MAX + sizeof("..info.tmp"))
 
 /* A record as it was read, and the file that it was read from. */
 typedef struct reading_t {
@@ -89,17 +90,18 @@ static apr_status_t open_records(const dbm_t *dbm, int make, int *dir)
     return rv == APR_SUCCESS ? step_into(dir, -1, OWN_RECORDS, make) : rv;
 }
 
-/* Several times in each request: apr_snprintf() takes as long as all the rest of open_spot(). */
-static void name_files(spot_t *spot, const char *segment)
+static char *put_text(char *at, const char *text, apr_size_t len)
 {
-    char *end = spot->info + sizeof(spot->info);
-    char *at = apr_cpystrn(spot->info, segment, sizeof(spot->info));
+    memcpy(at, text, len);
+    return at + len;
+}
 
-    apr_cpystrn(at, ".info", (apr_size_t)(end - at));
-    end = spot->temp + sizeof(spot->temp);
-    at = apr_cpystrn(spot->temp, ".", sizeof(spot->temp));
-    at = apr_cpystrn(at, spot->info, (apr_size_t)(end - at));
-    apr_cpystrn(at, ".tmp", (apr_size_t)(end - at));
+/* Several times in each request: apr_snprintf() takes as long as all the rest of open_spot(). */
+static void name_files(spot_t *spot, const char *segment, apr_size_t len)
+{
+    put_text(put_text(spot->info, segment, len), ".info", sizeof(".info"));
+    put_text(put_text(put_text(spot->temp, ".", 1), segment, len), ".info.tmp",
+             sizeof(".info.tmp"));
 }
 
 static apr_status_t open_spot(const dbm_t *dbm, const char *id, int make, spot_t *spot)
@@ -107,12 +109,14 @@ static apr_status_t open_spot(const dbm_t *dbm, const char *id, int make, spot_t
     int keep = dbm->place->info_dir, own = keep == -1;
     char segments[ID_MAX_BYTES + 1];
     char *segment = segments, *slash;
+    apr_size_t len;
     apr_status_t rv;
 
     if (!tus_id_is_valid(id)) {
         return APR_EINVAL;
     }
-    apr_cpystrn(segments, id, sizeof(segments));
+    len = strlen(id);
+    memcpy(segments, id, len + 1);
     rv = open_records(dbm, make, &spot->dir);
     while (rv == APR_SUCCESS && (slash = strchr(segment, '/')) != NULL) {
         *slash = '\0';
@@ -123,7 +127,7 @@ static apr_status_t open_spot(const dbm_t *dbm, const char *id, int make, spot_t
         return rv;
     }
     spot->borrowed = spot->dir == keep;
-    name_files(spot, segment);
+    name_files(spot, segment, (apr_size_t)(segments + len - segment));
     return APR_SUCCESS;
 }
 
@@ -198,13 +202,17 @@ static int is_same_file(const struct stat *one, const struct stat *other)
            && one->st_ctim.tv_nsec == other->st_ctim.tv_nsec;
 }
 
+static int is_latest_id(const reading_t *latest, const char *id)
+{
+    return latest->id && strcmp(latest->id, id) == 0;
+}
+
 /* A request gets a record again where it could have changed, which it hardly ever has. */
 static int is_latest(const reading_t *latest, const spot_t *spot, const char *id)
 {
     struct stat st;
 
-    return latest->id && strcmp(latest->id, id) == 0
-           && tus_beneath_stat(spot->dir, spot->info, &st) == APR_SUCCESS
+    return is_latest_id(latest, id) && tus_beneath_stat(spot->dir, spot->info, &st) == APR_SUCCESS
            && is_same_file(&latest->file, &st);
 }
 
@@ -294,19 +302,16 @@ static apr_status_t check_info(const spot_t *spot, apr_fileperms_t *mode)
     return APR_STATUS_IS_ENOENT(rv) ? APR_SUCCESS : rv;
 }
 
-static apr_status_t put_at(const spot_t *spot, apr_fileperms_t mode, const char *json,
-                           apr_size_t len, int durable)
+/* @param flags of renameat2() */
+static apr_status_t write_info(const spot_t *spot, apr_fileperms_t mode, const char *json,
+                               apr_size_t len, int durable, unsigned flags)
 {
-    apr_status_t rv = check_info(spot, &mode);
+    apr_status_t rv = write_temp(spot, mode, json, len, durable);
 
-    if (rv != APR_SUCCESS) {
-        return rv;
-    }
-    rv = write_temp(spot, mode, json, len, durable);
     if (rv == APR_SUCCESS && durable && fsync(spot->dir) != 0) { /* the names that it speaks of */
         rv = errno;
     }
-    if (rv == APR_SUCCESS && renameat(spot->dir, spot->temp, spot->dir, spot->info) != 0) {
+    if (rv == APR_SUCCESS && renameat2(spot->dir, spot->temp, spot->dir, spot->info, flags) != 0) {
         rv = errno;
     }
     if (rv != APR_SUCCESS) {
@@ -314,6 +319,28 @@ static apr_status_t put_at(const spot_t *spot, apr_fileperms_t mode, const char 
         return rv;
     }
     return durable && fsync(spot->dir) != 0 ? errno : APR_SUCCESS;
+}
+
+/* There is a record; or the file system cannot tell. */
+static int is_to_look(apr_status_t rv)
+{
+    return APR_STATUS_IS_EEXIST(rv) || APR_STATUS_IS_EINVAL(rv);
+}
+
+/* Who has read no record most likely makes it: so there is one look less at the directory. */
+static apr_status_t put_at(const spot_t *spot, apr_fileperms_t mode, const char *json,
+                           apr_size_t len, int durable, int is_new)
+{
+    apr_status_t rv;
+
+    if (is_new) {
+        rv = write_info(spot, mode, json, len, durable, RENAME_NOREPLACE);
+        if (!is_to_look(rv)) {
+            return rv;
+        }
+    }
+    rv = check_info(spot, &mode);
+    return rv == APR_SUCCESS ? write_info(spot, mode, json, len, durable, 0) : rv;
 }
 
 static apr_status_t dbm_put(tus_meta_t *meta, const tus_record_t *record, int durable,
@@ -331,7 +358,8 @@ static apr_status_t dbm_put(tus_meta_t *meta, const tus_record_t *record, int du
     if (rv != APR_SUCCESS) {
         return rv;
     }
-    rv = put_at(&spot, dbm->place->mode, json, len, durable);
+    rv = put_at(&spot, dbm->place->mode, json, len, durable,
+                !is_latest_id(&dbm->latest, record->id));
     close_spot(&spot);
     return rv;
 }

@@ -123,17 +123,21 @@ static tus_settled_e settle_recorded(settling_t *settling, const tus_record_t *r
                                                                                : TUS_SETTLED_CARRY;
 }
 
+static int is_confirmed(settling_t *settling, const tus_record_t *record)
+{
+    tus_store_t *store = settling->core->store;
+
+    return store->provider->confirmed
+           && store->provider->confirmed(store, record, &settling->stored);
+}
+
 /* To fence the data of a record confirms it, should its maker have died before. */
 static apr_status_t confirm(const tus_core_t *core, const tus_record_t *record, apr_pool_t *p)
 {
     const tus_store_provider_t *store = core->store->provider;
     tus_writer_t *writer;
-    apr_status_t rv;
+    apr_status_t rv = store->resume(core->store, record, &writer, p);
 
-    if (store->confirmed && store->confirmed(core->store, record)) {
-        return APR_SUCCESS;
-    }
-    rv = store->resume(core->store, record, &writer, p);
     if (rv != APR_SUCCESS) {
         return rv;
     }
@@ -149,6 +153,9 @@ static tus_settled_e settle_held(settling_t *settling, const char *id, int creat
     apr_status_t rv = core->meta->provider->get(core->meta, id, record, p);
 
     if (rv == APR_SUCCESS) {
+        if (created && is_confirmed(settling, *record)) {
+            return TUS_SETTLED_KEEP;
+        }
         if (created && APR_STATUS_IS_EAGAIN(confirm(core, *record, p))) {
             return TUS_SETTLED_CARRY; /* another server's request holds it */
         }

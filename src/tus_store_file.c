@@ -160,24 +160,20 @@ static tus_writer_t *make_writer(file_store_t *store, const char *id, const char
 /*
  * flock, not fcntl: it belongs to the open file, so it excludes threads of one
  * process too, and ends with it. Whoever waited may hold a file that has been
- * removed meanwhile: the name must still lead to it.
+ * removed meanwhile, or was given another name: neither is ours to write.
  */
-static apr_status_t fence(tus_writer_t *writer, struct stat *mine)
+static apr_status_t fence(const tus_writer_t *writer, struct stat *st)
 {
-    struct stat named;
-    apr_status_t rv;
-
     if (flock(writer->fd, LOCK_EX | LOCK_NB) != 0) {
         return errno == EWOULDBLOCK || errno == EINTR ? APR_EAGAIN : errno;
     }
-    if (fstat(writer->fd, mine) != 0) {
+    if (fstat(writer->fd, st) != 0) {
         return errno;
     }
-    rv = find(tus_beneath_stat(writer->store->dir, writer->name, &named));
-    if (rv != APR_SUCCESS) {
-        return rv;
+    if (st->st_nlink == 0) {
+        return APR_ENOENT;
     }
-    return mine->st_dev == named.st_dev && mine->st_ino == named.st_ino ? APR_SUCCESS : APR_ENOENT;
+    return st->st_nlink == 1 ? APR_SUCCESS : TUS_EREFUSED;
 }
 
 static apr_status_t file_confirm(tus_writer_t *writer)
@@ -278,13 +274,17 @@ static apr_status_t file_fence(tus_writer_t *writer)
     return rv;
 }
 
-static int file_confirmed(tus_store_t *store, const tus_record_t *record)
+static int file_confirmed(tus_store_t *store, const tus_record_t *record, apr_off_t *size)
 {
     struct stat st;
     const char *name;
 
-    return tus_storage_name(record, &name) == APR_SUCCESS
-           && tus_beneath_stat(of(store)->dir, name, &st) == APR_SUCCESS && !(st.st_mode & S_ISVTX);
+    if (tus_storage_name(record, &name) != APR_SUCCESS
+        || tus_beneath_stat(of(store)->dir, name, &st) != APR_SUCCESS || st.st_mode & S_ISVTX) {
+        return 0;
+    }
+    *size = st.st_size;
+    return 1;
 }
 
 static apr_time_t modified_at(const struct stat *st)

@@ -273,7 +273,7 @@ static int is_overdue(const tus_upload_t *upload)
 
 static const tus_error_t *open_held(tus_upload_t *upload, const char *id, apr_time_t deadline)
 {
-    const tus_error_t *error = load_record(upload, id);
+    const tus_error_t *error = upload->recorded ? NULL : load_record(upload, id);
 
     if (!error && !is_young(upload)) {
         error = look(upload);
@@ -326,6 +326,7 @@ static const tus_error_t *hold(tus_upload_t *upload, const char *id, int is_to_e
         if (error) {
             return error;
         }
+        upload->recorded = 0; /* by then it is history */
         rv = acquire(upload, id, deadline);
     }
     if (rv != APR_SUCCESS) {

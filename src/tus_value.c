@@ -110,7 +110,7 @@ const tus_value_t *tus_value_get(const tus_value_t *object, const char *name)
 {
     const tus_value_t *member = tus_value_is(object, TUS_VALUE_OBJECT) ? object->first : NULL;
 
-    while (member && strcmp(member->name, name) != 0) {
+    while (member && (member->name[0] != name[0] || strcmp(member->name, name) != 0)) {
         member = member->next;
     }
     return member;

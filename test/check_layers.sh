@@ -12,7 +12,7 @@ HTTPD_HEADERS='httpd|http_[a-z]+|ap_[a-z_]+|util_[a-z_]+|mod_(?!tus\b)[a-z_]+|mp
 INPUT_OUTPUT='apr_(file|dir|socket|pipe|shm|dbm|proc|poll|pollset|global_mutex|proc_mutex)_.*'
 INPUT_OUTPUT+='|apr_stat|apr_(sockaddr_info_get|temp_dir_get)'
 INPUT_OUTPUT+='|(f?open|openat|creat|p?read|p?write|readv|writev|[fl]?stat|fstatat)(64)?'
-INPUT_OUTPUT+='|socket|connect|bind|accept|send|recv|unlink(at)?|rename(at)?|mkdir(at)?|fsync|flock'
+INPUT_OUTPUT+='|socket|connect|bind|accept|send|recv|unlink(at)?|rename(at2?)?|mkdir(at)?|fsync|flock'
 
 complain()
 {

@@ -96,7 +96,8 @@ static int see(call_t *call, names_fn fn, const names_t *names)
 
 static int real_rename(const names_t *names)
 {
-    return REAL(renameat)(names->from_dir, names->from, names->dir, names->name);
+    return REAL(renameat2)(names->from_dir, names->from, names->dir, names->name,
+                           (unsigned)names->flags);
 }
 
 static int real_link(const names_t *names)
@@ -119,9 +120,9 @@ static int real_mkdir(const names_t *names)
     return REAL(mkdirat)(names->dir, names->name, (mode_t)names->flags);
 }
 
-int renameat(int from_dir, const char *from, int dir, const char *name)
+int renameat2(int from_dir, const char *from, int dir, const char *name, unsigned flags)
 {
-    const names_t names = { from_dir, from, dir, name, 0 };
+    const names_t names = { from_dir, from, dir, name, (int)flags };
     call_t call;
 
     if (!meant_name(&call, KIND_RENAME, dir, name)) {
@@ -129,6 +130,11 @@ int renameat(int from_dir, const char *from, int dir, const char *name)
     }
     full_path(call.to, from_dir, from);
     return see(&call, real_rename, &names);
+}
+
+int renameat(int from_dir, const char *from, int dir, const char *name)
+{
+    return renameat2(from_dir, from, dir, name, 0);
 }
 
 int rename(const char *from, const char *name)

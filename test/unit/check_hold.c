@@ -131,7 +131,7 @@ START_TEST(unfinished_upload_is_inspected)
 
     ck_ok(tus_upload_inspect(&upload, &core, id, unit_pool));
     /* Its data is not looked at before it is fenced. */
-    ck_assert_str_eq(calls(), "get try get resume fence written get marked close release");
+    ck_assert_str_eq(calls(), "get try resume fence written get marked close release");
     ck_assert_int_eq(upload->offset, 4);
     ck_assert(!tus_commit_is_finished(upload));
     ck_assert_ptr_null(upload->lock);

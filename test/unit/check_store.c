@@ -969,18 +969,20 @@ END_TEST
 START_TEST(confirmed_tells_what_was_confirmed)
 {
     tus_writer_t *writer;
+    apr_off_t size = 0;
 
     open_store(_i);
-    ck_assert(!provider->confirmed(store, record_of("a")));
+    ck_assert(!provider->confirmed(store, record_of("a"), &size));
     writer = create("a");
-    ck_assert(!provider->confirmed(store, record_of("a")));
+    ck_assert(!provider->confirmed(store, record_of("a"), &size));
     put(writer, 0, "text");
-    ck_assert(!provider->confirmed(store, record_of("a")));
+    ck_assert(!provider->confirmed(store, record_of("a"), &size));
     ck_assert_int_eq(provider->confirm(writer), APR_SUCCESS);
-    ck_assert(provider->confirmed(store, record_of("a")));
+    ck_assert(provider->confirmed(store, record_of("a"), &size));
+    ck_assert_int_eq(size, 4);
     ck_assert_int_eq(provider->close(writer), APR_SUCCESS);
-    ck_assert(provider->confirmed(store, record_of("a")));
-    ck_assert(!provider->confirmed(store, record_of("b")));
+    ck_assert(provider->confirmed(store, record_of("a"), &size));
+    ck_assert(!provider->confirmed(store, record_of("b"), &size));
 }
 END_TEST
 
