@@ -45,6 +45,9 @@
 #define HEADER "mod_tus journal 1\n"
 #define HEADER_LEN (sizeof(HEADER) - 1)
 
+/* How often a line is written, should the journal be replaced each time. */
+#define APPEND_TRIES 100
+
 /* More than a write of some lines takes. */
 #define LATE_WRITE apr_time_from_msec(10)
 
@@ -176,7 +179,7 @@ static apr_status_t append(const char *path, const char *lines, apr_size_t len)
     appender_t appender;
     apr_status_t rv = append_kept(kept, path, lines, len);
 
-    while (APR_STATUS_IS_EAGAIN(rv)) {
+    for (int tries = 0; APR_STATUS_IS_EAGAIN(rv) && tries < APPEND_TRIES; tries++) {
         rv = open_appender(&appender, path);
         if (rv == APR_SUCCESS) {
             rv = write_lines(&appender, path, lines, len);
