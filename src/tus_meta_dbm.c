@@ -302,17 +302,38 @@ static apr_status_t check_info(const spot_t *spot, apr_fileperms_t *mode)
     return APR_STATUS_IS_ENOENT(rv) ? APR_SUCCESS : rv;
 }
 
-/* @param flags of renameat2() */
+static apr_status_t move_temp(const spot_t *spot, unsigned flags)
+{
+    return renameat2(spot->dir, spot->temp, spot->dir, spot->info, flags) == 0 ? APR_SUCCESS
+                                                                               : errno;
+}
+
+/* Not onto anything. Where the file system cannot tell, we look. */
+static apr_status_t move_new_temp(const spot_t *spot)
+{
+    struct stat st;
+    apr_status_t rv = move_temp(spot, RENAME_NOREPLACE);
+
+    if (!APR_STATUS_IS_EINVAL(rv)) {
+        return rv;
+    }
+    rv = tus_beneath_stat(spot->dir, spot->info, &st);
+    if (rv == APR_SUCCESS) {
+        return APR_EEXIST;
+    }
+    return APR_STATUS_IS_ENOENT(rv) ? move_temp(spot, 0) : rv;
+}
+
 static apr_status_t write_info(const spot_t *spot, apr_fileperms_t mode, const char *json,
-                               apr_size_t len, int durable, unsigned flags)
+                               apr_size_t len, int durable, int is_new)
 {
     apr_status_t rv = write_temp(spot, mode, json, len, durable);
 
     if (rv == APR_SUCCESS && durable && fsync(spot->dir) != 0) { /* the names that it speaks of */
         rv = errno;
     }
-    if (rv == APR_SUCCESS && renameat2(spot->dir, spot->temp, spot->dir, spot->info, flags) != 0) {
-        rv = errno;
+    if (rv == APR_SUCCESS) {
+        rv = is_new ? move_new_temp(spot) : move_temp(spot, 0);
     }
     if (rv != APR_SUCCESS) {
         tus_beneath_remove(spot->dir, spot->temp);
@@ -321,23 +342,14 @@ static apr_status_t write_info(const spot_t *spot, apr_fileperms_t mode, const c
     return durable && fsync(spot->dir) != 0 ? errno : APR_SUCCESS;
 }
 
-/* There is a record; or the file system cannot tell. */
-static int is_to_look(apr_status_t rv)
-{
-    return APR_STATUS_IS_EEXIST(rv) || APR_STATUS_IS_EINVAL(rv);
-}
-
 /* Who has read no record most likely makes it: so there is one look less at the directory. */
 static apr_status_t put_at(const spot_t *spot, apr_fileperms_t mode, const char *json,
                            apr_size_t len, int durable, int is_new)
 {
-    apr_status_t rv;
+    apr_status_t rv = is_new ? write_info(spot, mode, json, len, durable, 1) : APR_EEXIST;
 
-    if (is_new) {
-        rv = write_info(spot, mode, json, len, durable, RENAME_NOREPLACE);
-        if (!is_to_look(rv)) {
-            return rv;
-        }
+    if (!APR_STATUS_IS_EEXIST(rv)) {
+        return rv;
     }
     rv = check_info(spot, &mode);
     return rv == APR_SUCCESS ? write_info(spot, mode, json, len, durable, 0) : rv;

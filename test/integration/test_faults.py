@@ -6,6 +6,7 @@ TUS_FAULTS=full: every error, every TusSync (the torture target).
 """
 import errno
 import os
+import re
 
 import pytest
 
@@ -99,3 +100,20 @@ def test_nothing_is_left(tus):
     wait_until(lambda: not left_over(tus, foreign), 'the sweep')
     for name, data in FOREIGN.items():
         assert (tus.store.path / name).read_bytes() == data
+
+
+def test_a_file_system_that_cannot_rename_without_replacing(tus):
+    """It says EINVAL (NFS does): a new record is renamed all the same, and not written again."""
+    tus.server.allow_log(r'\[tus:error\]')
+    hit, n = '', 0
+    while not hit.startswith('rename'):
+        n += 1
+        with tus.faults.armed(FAIL, n, None, errno.EINVAL, ('create', 'rename')):
+            answer = tus.create(5, b'hello')
+            hit, count = tus.faults.hit, tus.faults.count
+    assert re.fullmatch(r'rename .*/[0-9a-f]{32}\.info', hit)
+    assert answer.status == 201
+    assert count == n + 1
+    url = answer.get('Location')
+    assert tus.offset(url) == 5
+    assert tus.store.info_path(url).exists()

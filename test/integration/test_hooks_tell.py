@@ -683,14 +683,14 @@ def test_finished_by_the_sweep(deaths):
 
 # -- age -------------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize('rule', [None, {'status': 500}, {'status': 400}], ids=str)
 def is_told(one):
     """One more upload: where the endpoint rests a while yet, it is too old then and goes aside."""
     uid = one.live()
-    wait_empty(one.server)
+    spool.wait_empty(one.server)
     return told_types(one.hooks)[uid] == list(POST)
 
 
+@pytest.mark.parametrize('rule', [None, {'status': 500}, {'status': 400}], ids=str)
 def test_too_old_is_moved_aside(teller, rule):
     one = teller('TusHookMaxAge 1s')
     if rule:
