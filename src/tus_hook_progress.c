@@ -266,7 +266,7 @@ static void begin_thread(scope_t *scope)
     }
     apr_pool_create(&worker->pool, NULL); /* that of the child is not for other threads */
     worker->scope = scope;
-    if (apr_thread_create(&worker->thread, NULL, work, worker, worker->pool) == APR_SUCCESS) {
+    if (tus_thread_create(&worker->thread, work, worker, worker->pool) == APR_SUCCESS) {
         scope->threads++;
         return;
     }

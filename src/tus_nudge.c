@@ -98,7 +98,7 @@ void tus_nudge_begin(tus_nudge_t *nudge, const request_rec *r, const tus_upload_
     }
     nudge->socket = ap_get_conn_socket(r->connection);
     apr_thread_mutex_lock(mutex);
-    if (!thread && apr_thread_create(&thread, NULL, run, NULL, pool) != APR_SUCCESS) {
+    if (!thread && tus_thread_create(&thread, run, NULL, pool) != APR_SUCCESS) {
         thread = NULL;
     }
     nudge->next = watched;

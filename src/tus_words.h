@@ -1362,6 +1362,12 @@ apr_status_t tus_spool_dir_times(int dir, const char *name, tus_spool_times_t *t
 /** Sets them. */
 apr_status_t tus_spool_dir_set_times(int fd, const char *name, const tus_spool_times_t *times);
 
+/* ---- ring 2: threads (tus_thread.c) ------------------------------------------ */
+
+/** apr_thread_create(), of a thread that takes no signals. */
+apr_status_t tus_thread_create(apr_thread_t **thread, apr_thread_start_t run, void *baton,
+                               apr_pool_t *p);
+
 /* ---- ring 2: kept connections (tus_line.c) ---------------------------------- */
 
 /** A handle of libcurl with a connection of its own; one thread uses it at a time. */
