@@ -7,10 +7,9 @@
  */
 #include "tus_httpd.h"
 
-#include <http_log.h>
-#include <http_main.h>
-
 #include <apr_strings.h>
+
+#include <http_main.h>
 
 static const char *sealed_text(const tus_record_t *record, apr_pool_t *p)
 {

@@ -12,7 +12,6 @@
 #include <strings.h>
 
 #define ID_BYTES 16
-#define ID_MAX 1000
 
 #define INFO ".info"
 
@@ -56,7 +55,7 @@ static int is_segment(const char *segment, apr_size_t len)
 
 int tus_id_is_valid(const char *id)
 {
-    if (!id || strlen(id) > ID_MAX) {
+    if (!id || strlen(id) > TUS_ID_MAX) {
         return 0;
     }
     for (;;) {

@@ -39,7 +39,7 @@
 #define BLOCK (32 * 1024)
 
 /* A sign, the longest valid id, a newline. */
-#define LINE_MAX_BYTES 1002
+#define LINE_MAX_BYTES (TUS_ID_MAX + 2)
 
 /* The first line. Without a sign, so that it says nothing to who reads ids. */
 #define HEADER "mod_tus journal 1\n"

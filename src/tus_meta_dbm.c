@@ -22,7 +22,6 @@
 
 #define OWN_RECORDS "info"
 
-#define ID_MAX_BYTES 1000
 /* Of .ID.info.tmp, with its NUL. */
 #define NAME_SIZE (TUS_ID_SEGMENT_MAX + sizeof("..info.tmp"))
 
@@ -107,7 +106,7 @@ static void name_files(spot_t *spot, const char *segment, apr_size_t len)
 static apr_status_t open_spot(const dbm_t *dbm, const char *id, int make, spot_t *spot)
 {
     int keep = dbm->place->info_dir, own = keep == -1;
-    char segments[ID_MAX_BYTES + 1];
+    char segments[TUS_ID_MAX + 1];
     char *segment = segments, *slash;
     apr_size_t len;
     apr_status_t rv;

@@ -26,13 +26,11 @@
 #define INFO ".info"
 #define CANCEL_CHECK 1024 /* names between two looks */
 
-#define ID_MAX_BYTES 1000
-
 typedef struct scan_t {
     apr_file_t *list;
     const tus_cancel_t *cancel;
     unsigned names;
-    char id[ID_MAX_BYTES + NAME_MAX + 2]; /* what leads to the name at hand */
+    char id[TUS_ID_MAX + NAME_MAX + 2]; /* what leads to the name at hand */
 } scan_t;
 
 /* ---- listing ------------------------------------------------------------- */
@@ -88,7 +86,7 @@ static apr_status_t scan_name(scan_t *scan, int dir, const struct dirent *name, 
     if (is_cancelled(scan)) {
         return APR_EINTR;
     }
-    if (name->d_name[0] == '.' || len > ID_MAX_BYTES) {
+    if (name->d_name[0] == '.' || len > TUS_ID_MAX) {
         return APR_SUCCESS;
     }
     apr_cpystrn(scan->id + len, name->d_name, sizeof(scan->id) - len - 1);

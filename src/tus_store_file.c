@@ -157,6 +157,15 @@ static tus_writer_t *make_writer(file_store_t *store, const char *id, const char
     return writer;
 }
 
+/* What no name leads to any more is lost on close. */
+static apr_status_t stat_writer(const tus_writer_t *writer, struct stat *st)
+{
+    if (fstat(writer->fd, st) != 0) {
+        return errno;
+    }
+    return st->st_nlink ? APR_SUCCESS : APR_ENOENT;
+}
+
 /*
  * flock, not fcntl: it belongs to the open file, so it excludes threads of one
  * process too, and ends with it. Whoever waited may hold a file that has been
@@ -164,16 +173,13 @@ static tus_writer_t *make_writer(file_store_t *store, const char *id, const char
  */
 static apr_status_t fence(const tus_writer_t *writer, struct stat *st)
 {
+    apr_status_t rv;
+
     if (flock(writer->fd, LOCK_EX | LOCK_NB) != 0) {
         return errno == EWOULDBLOCK || errno == EINTR ? APR_EAGAIN : errno;
     }
-    if (fstat(writer->fd, st) != 0) {
-        return errno;
-    }
-    if (st->st_nlink == 0) {
-        return APR_ENOENT;
-    }
-    return st->st_nlink == 1 ? APR_SUCCESS : TUS_EREFUSED;
+    rv = stat_writer(writer, st);
+    return rv == APR_SUCCESS && st->st_nlink > 1 ? TUS_EREFUSED : rv;
 }
 
 static apr_status_t file_confirm(tus_writer_t *writer)
@@ -290,15 +296,6 @@ static int file_confirmed(tus_store_t *store, const tus_record_t *record, apr_of
 static apr_time_t modified_at(const struct stat *st)
 {
     return apr_time_from_sec((apr_time_t)st->st_mtim.tv_sec) + st->st_mtim.tv_nsec / 1000;
-}
-
-/* What no name leads to any more is lost on close. */
-static apr_status_t stat_writer(const tus_writer_t *writer, struct stat *st)
-{
-    if (fstat(writer->fd, st) != 0) {
-        return errno;
-    }
-    return st->st_nlink ? APR_SUCCESS : APR_ENOENT;
 }
 
 static apr_status_t file_written(tus_writer_t *writer, apr_off_t *size, apr_time_t *modified)

@@ -261,13 +261,14 @@ void tus_forwarded_parse(tus_forwarded_t *to, const char *forwarded, const char 
 /** A new id: 128 random bits as 32 hex digits, allocated from p. */
 apr_status_t tus_id_make(const char **id, apr_pool_t *p);
 
-/** Bytes of a segment of an id, at most. */
+/** Bytes of an id, and of a segment of it, at most. */
+#define TUS_ID_MAX 1000
 #define TUS_ID_SEGMENT_MAX 200
 
 /**
  * Nonzero if the id may name an upload: URL-safe characters (RFC 3986
  * unreserved, and "/"), segments of 1 to TUS_ID_SEGMENT_MAX bytes, none `.`, `..`, hidden or
- * ending in `.info`; at most 1000 bytes in all.
+ * ending in `.info`; at most TUS_ID_MAX bytes in all.
  */
 int tus_id_is_valid(const char *id);
 

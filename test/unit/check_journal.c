@@ -354,9 +354,14 @@ static void wait_for_child(pid_t pid)
     ck_assert(WIFEXITED(status) && WEXITSTATUS(status) == 0);
 }
 
-static const char *journal_of(int round)
+static const char *name_of(int number)
 {
-    return scratch_path(apr_psprintf(unit_pool, "journal-%d", round));
+    return apr_psprintf(unit_pool, "journal-%d", number);
+}
+
+static const char *journal_of(int number)
+{
+    return scratch_path(name_of(number));
 }
 
 static void remove_journal(void)
@@ -399,9 +404,7 @@ START_TEST(test_more_journals_than_are_kept_open)
         }
     }
     for (int i = 0; i < JOURNALS; i++) {
-        const char *name = apr_psprintf(unit_pool, "journal-%d", i);
-
-        ck_assert_str_eq(scratch_get(name),
+        ck_assert_str_eq(scratch_get(name_of(i)),
                          apr_psprintf(unit_pool, "=%d-0\n=%d-1\n=%d-2\n", i, i, i));
     }
 }

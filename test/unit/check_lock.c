@@ -148,15 +148,23 @@ static int own_the_mutex(peer_t *parent, void *arg)
     return apr_global_mutex_unlock(mutex) == APR_SUCCESS ? 0 : 2;
 }
 
-START_TEST(release_does_not_wait_for_the_mutex)
+/* Takes an upload; then the peer takes the mutex. */
+static tus_lock_t *take_beside_owner(peer_t *peer)
 {
     tus_lock_t *lock;
-    peer_t peer;
 
     begin_locking(&shm, ENTRIES, PROCESSES);
     lock = must_take("id");
-    peer = spawn(own_the_mutex, NULL);
-    ck_assert(hear(&peer));
+    *peer = spawn(own_the_mutex, NULL);
+    ck_assert(hear(peer));
+    return lock;
+}
+
+START_TEST(release_does_not_wait_for_the_mutex)
+{
+    peer_t peer;
+    tus_lock_t *lock = take_beside_owner(&peer);
+
     ck_assert_uint_eq(count_held(), 1);
     release(lock); /* else for ever */
     ck_assert_uint_eq(count_held(), 0);
@@ -168,13 +176,9 @@ END_TEST
 
 START_TEST(mutex_of_the_dead_is_taken_over)
 {
-    tus_lock_t *lock;
     peer_t peer;
+    tus_lock_t *lock = take_beside_owner(&peer);
 
-    begin_locking(&shm, ENTRIES, PROCESSES);
-    lock = must_take("id");
-    peer = spawn(own_the_mutex, NULL);
-    ck_assert(hear(&peer));
     kill_peer(&peer);
     ck_assert_int_eq(try_take("id"), APR_EBUSY);
     ask_once("id");
