@@ -1,4 +1,5 @@
 """The harness itself: what it asserts can fail. All but a few lines of it run without mod_tus."""
+import contextlib
 import errno
 import fcntl
 import os
@@ -99,6 +100,35 @@ def test_graceful_waits_for_the_new_generation(httpd, mpm):
     assert fetch(server, '/new').status == 410
     assert not any(listens(pid) for pid in old)
     assert any(listens(pid) for pid in server.children())
+
+
+def test_a_connection_ends_when_the_child_closed_it(httpd):
+    """Not when the kernel is done with it: httpd may crash if it is stopped between the two."""
+    server = httpd(tus=False).start()
+    wait_until(lambda: not server.connections(), 'the probe to end')
+    with socket.create_connection(('127.0.0.1', server.port)) as client:
+        client.sendall(b'OPTIONS * HTTP/1.0\r\n\r\n')
+        while client.recv(4096):
+            pass
+        assert server.connections() == 1
+        with halted(server.children()):
+            client.close()
+            assert server.connections() == 1
+    wait_until(lambda: not server.connections(), 'the child to close it')
+
+
+@contextlib.contextmanager
+def halted(pids):
+    """All their threads."""
+    try:
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+            for task in Path(f'/proc/{pid}/task').iterdir():
+                wait_until(lambda: ') T ' in (task / 'stat').read_text(), f'{task} to stop')
+        yield
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
 
 
 def test_restart_ends_the_old_generation(httpd):

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from testenv.checksum import with_checksum
-from testenv.httpd import SANITIZED, connections, endpoint, resident
+from testenv.httpd import SANITIZED, endpoint, resident
 from testenv.relay import ink
 from testenv.stream import assert_stretch, stretch
 from testenv.tus import OCTETS, Tus, assert_error, patch_fields, roundtrip
@@ -67,7 +67,7 @@ def open_files(pid):
 
 def settled_files(tus, pid):
     """The same while nobody is connected."""
-    wait_until(lambda: not connections(tus.server.port), 'the connections to be closed', 60)
+    wait_until(lambda: not tus.server.connections(), 'the connections to be closed', 60)
     return open_files(pid)
 
 
