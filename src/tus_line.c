@@ -91,6 +91,18 @@ static int is_cancelled(const tus_cancel_t *cancel)
     return cancel && cancel->cancelled(cancel->baton);
 }
 
+/* It makes a thread to look up a name. */
+static CURLMcode perform(tus_line_t *line, int *running)
+{
+    sigset_t before;
+    CURLMcode code;
+
+    tus_thread_hold_signals(&before);
+    code = curl_multi_perform(line->multi, running);
+    tus_thread_release_signals(&before);
+    return code;
+}
+
 /* Whatever moves on the connection ends the poll, so that LOOK_AGAIN delays nothing else. */
 static CURLcode drive(tus_line_t *line, const tus_cancel_t *cancel)
 {
@@ -102,7 +114,7 @@ static CURLcode drive(tus_line_t *line, const tus_cancel_t *cancel)
         if (is_cancelled(cancel)) {
             return CURLE_ABORTED_BY_CALLBACK;
         }
-        code = curl_multi_perform(line->multi, &running);
+        code = perform(line, &running);
         if (code == CURLM_OK && running) {
             code = curl_multi_poll(line->multi, NULL, 0, LOOK_AGAIN, NULL);
         }

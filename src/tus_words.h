@@ -14,6 +14,8 @@
 #include <apr_buckets.h>
 #include <apr_network_io.h>
 
+#include <signal.h>
+
 struct stat;   /* sys/stat.h */
 struct json_t; /* jansson.h */
 
@@ -1368,6 +1370,13 @@ apr_status_t tus_spool_dir_set_times(int fd, const char *name, const tus_spool_t
 /** apr_thread_create(), of a thread that takes no signals. */
 apr_status_t tus_thread_create(apr_thread_t **thread, apr_thread_start_t run, void *baton,
                                apr_pool_t *p);
+
+/** Until they are released no signal comes to this thread; to one that it makes meanwhile, never.
+ */
+void tus_thread_hold_signals(sigset_t *before);
+
+/** They come as they did before. */
+void tus_thread_release_signals(const sigset_t *before);
 
 /* ---- ring 2: kept connections (tus_line.c) ---------------------------------- */
 

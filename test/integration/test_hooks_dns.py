@@ -3,6 +3,9 @@ however often it changes its mind, no call comes to an address that is not.
 
 In a network of their own, in which httpd asks a DNS of ours.
 """
+import os
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from testenv import spool
@@ -11,6 +14,7 @@ from testenv.hookserver import HookServer
 from testenv.network import Dns, Traps, own_network
 from testenv.store import Store, upload_id
 from testenv.tus import Tus
+from testenv.util import wait_until
 
 PUBLIC, PUBLIC6 = '93.184.216.34', '2606:2800:220:1::1'
 PRIVATE = ['127.0.0.1', '127.8.9.10', '10.0.0.7', '172.16.0.7', '192.168.0.7', '100.64.0.7',
@@ -44,10 +48,11 @@ def dns(network, tmp_path_factory):
 class Site:
     """A directory whose .htaccess makes it an endpoint with a hook at NAME."""
 
-    def __init__(self, httpd, dns, hooks, allow=ANYWHERE, scheme='http', events='pre-create'):
+    def __init__(self, httpd, dns, hooks, allow=ANYWHERE, scheme='http', events='pre-create',
+                 mpm='event'):
         self.dns, self.hooks = dns, hooks
         self.url = f'{scheme}://{NAME}:{hooks.port}/hook'
-        self.server = httpd(prefix=dns.prefix())
+        self.server = httpd(prefix=dns.prefix(), mpm=mpm)
         path = self.server.make_dir(self.server.htdocs / 'up')
         store = Store(self.server.make_dir(path / 'store'))
         (path / '.htaccess').write_text(
@@ -199,6 +204,27 @@ def test_what_is_told_later(dns, httpd, hook_server):
         assert [call.type for call in calls] == ['post-create', 'post-finish']
         assert {call.upload['ID'] for call in calls} == {upload_id(url)}
         assert not traps.caught()
+
+
+def most_threads(server):
+    return max(len(os.listdir(f'/proc/{pid}/task')) for pid in server.children())
+
+
+def test_who_waits_for_a_name_takes_no_signal(dns, httpd, hook_server):
+    """A thread of libcurl's: prefork's handler ends the child, and in two threads crashes it."""
+    site = Site(httpd, dns, hook_server(host=PUBLIC), mpm='prefork')
+    site.resolves_to(PUBLIC)
+    dns.is_silent = True
+    at_rest = most_threads(site.server)
+    with ThreadPoolExecutor() as pool:
+        created = pool.submit(site.tus.create, 5)
+        try:
+            wait_until(lambda: NAME in dns.asked, 'somebody to look it up')
+            assert most_threads(site.server) > at_rest
+            assert not site.server.threads_that_take_signals()
+        finally:
+            dns.is_silent = False
+        assert created.result().status == 201
 
 
 @pytest.mark.parametrize('private', ['127.0.0.1', '10.0.0.7', '169.254.169.254'])

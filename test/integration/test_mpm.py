@@ -1,6 +1,5 @@
 """The same promises under every MPM, and across graceful restarts."""
 import os
-import re
 import signal
 import threading
 import time
@@ -49,16 +48,6 @@ def test_a_graceful_restart_lets_an_upload_finish(tus):
     assert tus.store.finished(url)
 
 
-def threads_that_take(signals, pid):
-    """Threads of the process, but its first, that do not block them all."""
-    found = []
-    for task in Path(f'/proc/{pid}/task').iterdir():
-        blocked = int(re.search(r'SigBlk:\s*(\w+)', (task / 'status').read_text())[1], 16)
-        if task.name != str(pid) and not all(blocked >> (one - 1) & 1 for one in signals):
-            found.append((task.name, (task / 'comm').read_text().strip(), hex(blocked)))
-    return found
-
-
 @pytest.mark.parametrize('mpm', ['prefork'], indirect=True)
 def test_no_thread_of_ours_takes_a_signal(tus):
     """Prefork's handler ends the child, and in two threads at a time crashes it."""
@@ -66,8 +55,7 @@ def test_no_thread_of_ours_takes_a_signal(tus):
         url = tus.new(5)
         assert tus.patch(url, 0, b'hello', chunked=True).status == 204    # begins tus_nudge.c's
     assert sum(len(os.listdir(f'/proc/{pid}/task')) for pid in tus.server.children()) > 2
-    for pid in tus.server.children():
-        assert not threads_that_take((signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1), pid)
+    assert not tus.server.threads_that_take_signals()
 
 
 def test_the_generations_exclude_each_other(tus):

@@ -35,6 +35,8 @@ MPM_SETTINGS = {
                'MaxRequestWorkers 32',
 }
 
+ENDING = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
+
 CONFIG = '''\
 ServerRoot "{root}"
 DefaultRuntimeDir "{root}/run"
@@ -338,6 +340,17 @@ class Httpd:
         pid = self.process.pid
         text = Path(f'/proc/{pid}/task/{pid}/children').read_text()
         return [int(pid) for pid in text.split()]
+
+    def threads_that_take_signals(self):
+        """Other threads of the children than their first that take one of those that end them."""
+        found = []
+        for pid in self.children():
+            for task in Path(f'/proc/{pid}/task').iterdir():
+                status = (task / 'status').read_text()
+                blocked = int(re.search(r'SigBlk:\s*(\w+)', status)[1], 16)
+                if task.name != str(pid) and not all(blocked >> (one - 1) & 1 for one in ENDING):
+                    found.append((task.name, (task / 'comm').read_text().strip(), hex(blocked)))
+        return found
 
     def access_log(self):
         return (self.root / 'access.log').read_text('utf-8', 'replace')

@@ -42,12 +42,14 @@ def own_network(*addresses):
 class Dns:
     """Names, in own_network(): dns['app.test'] = an address or several.
 
-    `asked` has each name as often as somebody asked for its IPv4 addresses.
+    `asked` has each name as often as somebody asked for its IPv4 addresses, also while it
+    `is_silent`; who gets no answer asks again after two seconds.
     """
 
     def __init__(self, directory):
         self.names = {}
         self.asked = []
+        self.is_silent = False
         self.directory = Path(directory)
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._socket.bind(('127.0.0.1', 53))
@@ -77,7 +79,9 @@ class Dns:
             query, client = self._socket.recvfrom(4096)
             if not query:
                 return
-            self._socket.sendto(self._answer(query), client)
+            answer = self._answer(query)
+            if not self.is_silent:
+                self._socket.sendto(answer, client)
 
     def _answer(self, query):
         labels, at = [], 12
