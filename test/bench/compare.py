@@ -1,6 +1,7 @@
 """Runs a workload: one server after the other, round by round, so that the machine's moods fall on
 all of them."""
 import contextlib
+import os
 import sys
 
 from measure import figures, measure
@@ -55,6 +56,7 @@ def attempt(rival, workload, sizes, quiet):
     if rival.failure:
         return
     run = rival.entry.run or workload.run
+    os.sync()    # what one left to be written back is not in the next one's way
     with peers_may_fail(rival):
         rival.samples.append(
             measure(rival.server, lambda server: run(server, sizes, rival.state), quiet))

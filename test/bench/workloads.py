@@ -154,6 +154,19 @@ def parts(server, sizes):
     return paths
 
 
+def parts_to_copy(tool, sizes):
+    """Files that were uploaded like those to be joined: how a file was written decides how quickly
+    it is read."""
+    place = tool.place / 'uploads'
+    place.mkdir()
+    server = ModTus(place)
+    server.start()
+    try:
+        return [server.store / os.path.basename(path) for path in parts(server, sizes)]
+    finally:
+        server.close()
+
+
 def join(server, _sizes, paths):
     begun = time.perf_counter()
     final = server.create(None, [('Upload-Concat', 'final;' + ' '.join(paths))])
@@ -201,7 +214,7 @@ def patch_on(number, medium):
 def join_on(number, medium, targets=()):
     return Workload(
         number, f'Four uploads of 1 GiB made one, on {medium}',
-        (tus(), Entry('cp --reflink=auto', Copying, run=Copying.copy, prepare=nothing),
+        (tus(), Entry('cp --reflink=auto', Copying, run=Copying.copy, prepare=parts_to_copy),
          *peers(Rustus, Tusd)),
         join, lambda sizes: 4 * sizes.part / GIB, 'GiB', medium=medium, prepare=parts,
         targets=targets)
