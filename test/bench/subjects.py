@@ -115,11 +115,15 @@ class Floor(Server):
 
     name = 'floor'
 
+    def __init__(self, place, hashes=False, **options):
+        super().__init__(place, **options)
+        self.hashes = hashes
+
     def command(self):
         if self.tls:
             return [BUILT / 'floor_tls', self.port, self.store, self.place / 'cert.pem',
                     self.place / 'key.pem']
-        return [BUILT / 'floor', self.port, self.store]
+        return [BUILT / 'floor', self.port, self.store, *(['sha256'] if self.hashes else [])]
 
     def delete(self, path):
         (self.store / path.rsplit('/', 1)[-1]).unlink()

@@ -237,6 +237,7 @@ def workloads():
             '3', 'One PATCH of 1 GiB with its SHA-256, to tmpfs',
             (tus(), tus('without a checksum', run=patch),
              Entry('hashing alone', Hashing, run=Hashing.hash, prepare=nothing),
+             Entry('floor', Floor, {'hashes': True}, run=patch, prepare=nothing),
              *peers(Rustus)),
             patch_checksummed, gibibytes, 'GiB', prepare=checksum,
             targets=(Target('cpu', 1.1, ('without a checksum', 'hashing alone')),)),

@@ -1,13 +1,15 @@
 /* Licensed under the Apache License, Version 2.0; see LICENSE. */
 
-/* floor PORT DIRECTORY: the floor of a server without TLS. A small body is written as it came with
- * its head; what of a body is still to come is spliced from the socket into the file. */
+/* floor PORT DIRECTORY [sha256]: the floor of a server without TLS. A small body is written as it
+ * came with its head; what of a body is still to come is spliced from the socket into the file.
+ * With sha256 it is received, hashed and written, as the bytes must be seen. */
 #include "floor.h"
 #include "../message.h"
 
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <openssl/evp.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,7 +18,10 @@
 #include <unistd.h>
 
 #define PIPE_SIZE (1 << 20)
+#define HASH_SIZE (128 * 1024)
 #define MAX_EVENTS 64
+
+static int hashes;
 
 /* A connection and what was read of it. */
 typedef struct {
@@ -52,6 +57,25 @@ static void splice_body(worker_t *worker, int from, int to, off_t offset, off_t 
     }
 }
 
+static void hash_body(int from, int to, off_t offset, off_t left)
+{
+    static _Thread_local char data[HASH_SIZE];
+    EVP_MD_CTX *digest = EVP_MD_CTX_new();
+
+    EVP_DigestInit_ex(digest, EVP_sha256(), NULL);
+    while (left > 0) {
+        ssize_t n = recv(from, data, left < HASH_SIZE ? (size_t)left : HASH_SIZE, MSG_WAITALL);
+
+        if (n <= 0 || EVP_DigestUpdate(digest, data, (size_t)n) != 1
+            || pwrite(to, data, (size_t)n, offset) != n) {
+            die("receive, hash and write");
+        }
+        offset += n;
+        left -= n;
+    }
+    EVP_MD_CTX_free(digest);
+}
+
 /* `body` is what came with the head; how much of it is the body's. */
 static size_t store_body(worker_t *worker, conn_t *conn, request_t *request, const char *body,
                          size_t there)
@@ -63,7 +87,12 @@ static size_t store_body(worker_t *worker, conn_t *conn, request_t *request, con
     if (now && pwrite(fd, body, now, request->offset) != (ssize_t)now) {
         die("write");
     }
-    splice_body(worker, conn->fd, fd, request->offset + (off_t)now, later);
+    if (hashes) {
+        hash_body(conn->fd, fd, request->offset + (off_t)now, later);
+    }
+    else {
+        splice_body(worker, conn->fd, fd, request->offset + (off_t)now, later);
+    }
     close(fd);
     return now;
 }
@@ -146,11 +175,12 @@ int main(int argc, char **argv)
 {
     worker_t workers[64];
     unsigned number = (unsigned)sysconf(_SC_NPROCESSORS_ONLN);
-    int listener = argc == 3 ? begin(argv[1], argv[2]) : -1;
+    int listener = argc >= 3 ? begin(argv[1], argv[2]) : -1;
 
     if (listener < 0) {
         return 2;
     }
+    hashes = argc == 4 && strcmp(argv[3], "sha256") == 0;
     number = number < 64 ? number : 64;
     for (unsigned i = 0; i < number; i++) {
         start(&workers[i]);
