@@ -1371,8 +1371,7 @@ apr_status_t tus_spool_dir_set_times(int fd, const char *name, const tus_spool_t
 apr_status_t tus_thread_create(apr_thread_t **thread, apr_thread_start_t run, void *baton,
                                apr_pool_t *p);
 
-/** Until they are released no signal comes to this thread; to one that it makes meanwhile, never.
- */
+/** No signal comes to this thread until they are released, and none ever to those it makes. */
 void tus_thread_hold_signals(sigset_t *before);
 
 /** They come as they did before. */
