@@ -198,6 +198,14 @@ def test_audit_forgets_what_an_earlier_test_declared(plain):
         plain.audit()
 
 
+def test_audit_of_what_comes_late(plain):
+    plain.allow_log('AH01630')
+    plain.audit()
+    assert fetch(plain, '/denied').status == 403
+    plain.wait_log('AH01630')
+    plain.audit(late=True)
+
+
 def test_audit_fails_when_a_child_crashes(httpd):
     server = httpd(tus=False).start()
     os.kill(server.children()[0], signal.SIGSEGV)

@@ -120,6 +120,7 @@ class Httpd:
         self._text = ''
         self._expected = []
         self._allowed = []
+        self._before = []    # what the last test had declared
         if tls:
             self.modules += ['ssl', 'socache_shmcb']
             make_certificate(self.root)
@@ -374,9 +375,12 @@ class Httpd:
         """The current test may provoke this line."""
         self._allowed.append(regex)
 
-    def audit(self):
-        """Fail on what was logged since the last audit and not declared."""
-        problems = audit((self.stderr_log, self.error_log), self._expected, self._allowed)
+    def audit(self, late=False):
+        """Fail on what was logged since the last audit and not declared; or only declared for that,
+        if what came was on its way then.
+        """
+        allowed = self._allowed + (self._before if late else [])
+        problems = audit((self.stderr_log, self.error_log), self._expected, allowed)
         self.forget()
         if problems:
             raise AssertionError('error log:\n' + '\n'.join(problems))
@@ -385,6 +389,7 @@ class Httpd:
         """Begin a new test: what was logged and declared so far is done with."""
         self.stderr_log.mark_read()
         self.error_log.mark_read()
+        self._before = self._expected + self._allowed
         self._expected, self._allowed = [], []
 
     def log_tail(self, lines=60):
