@@ -30,6 +30,7 @@
 #include <apr_general.h>
 #include <apr_siphash.h>
 #include <apr_strings.h>
+#include <apr_thread_proc.h>
 
 #include <errno.h>
 #include <fcntl.h>
@@ -55,8 +56,9 @@
 #define NAP_MIN apr_time_from_msec(1)
 #define NAP_MAX apr_time_from_msec(10)
 
-/* To enter the table without waiting for it. */
-#define TRIES 100
+/* To enter the table without waiting for it: first at once, then after whoever is to run. */
+#define SPINS 100
+#define YIELDS 100
 
 /* For what is read without the mutex. APR's 64-bit atomics may use a mutex of their process. */
 #define LOAD(p) __atomic_load_n((p), __ATOMIC_ACQUIRE)
@@ -142,14 +144,21 @@ static int has_elapsed(apr_interval_time_t interval, apr_time_t since, apr_time_
 
 /* ---- the mutex ----------------------------------------------------------- */
 
-/* It is held for less than it takes to go to sleep, and to be woken. */
+/*
+ * It is held for less than it takes to go to sleep, and to be woken. Who leaves it
+ * hands it to the first that sleeps, so that until that one runs all others go to
+ * sleep as well: such a line does not end by itself while requests come.
+ */
 static apr_status_t enter(const shm_locks_t *locks)
 {
-    for (int i = 0; i < TRIES; i++) {
+    for (int i = 0; i < SPINS + YIELDS; i++) {
         apr_status_t rv = apr_global_mutex_trylock(locks->mutex);
 
         if (!APR_STATUS_IS_EBUSY(rv)) {
             return APR_STATUS_IS_ENOTIMPL(rv) ? apr_global_mutex_lock(locks->mutex) : rv;
+        }
+        if (i >= SPINS) {
+            apr_thread_yield();
         }
     }
     return apr_global_mutex_lock(locks->mutex);

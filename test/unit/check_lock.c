@@ -320,6 +320,69 @@ START_TEST(no_wakeup_is_lost_beside_others)
 }
 END_TEST
 
+/* ---- a crowd ------------------------------------------------------------- */
+
+#define CROWD 8
+#define TURNS 5000
+
+typedef struct turns_t {
+    char id[2];
+    int taken;
+    long slept;
+} turns_t;
+
+/* How often, of a thread or of all. */
+static long times_slept(int who)
+{
+    struct rusage usage;
+
+    ck_assert_int_eq(getrusage(who, &usage), 0);
+    return usage.ru_nvcsw;
+}
+
+static void *APR_THREAD_FUNC take_turns(apr_thread_t *thread, void *arg)
+{
+    turns_t *turns = arg;
+    long before = times_slept(RUSAGE_THREAD);
+    apr_pool_t *p;
+
+    (void)thread;
+    apr_pool_create(&p, NULL);
+    for (int i = 0; i < TURNS; i++) {
+        turns->taken += take_and_let_go(turns->id, p);
+    }
+    turns->slept = times_slept(RUSAGE_THREAD) - before;
+    apr_pool_destroy(p);
+    return NULL;
+}
+
+/* All had to once, when the mutex was held for long. */
+START_TEST(a_crowd_does_not_sleep_in_line)
+{
+    turns_t turns[CROWD] = { 0 };
+    apr_thread_t *threads[CROWD];
+    long before, slept = 0;
+
+    begin_locking(&shm, ENTRIES, PROCESSES);
+    ck_assert_int_eq(apr_global_mutex_lock(mutex), APR_SUCCESS);
+    before = times_slept(RUSAGE_SELF);
+    for (int i = 0; i < CROWD; i++) {
+        turns[i].id[0] = (char)('a' + i);
+        threads[i] = run_thread(take_turns, &turns[i]);
+    }
+    while (times_slept(RUSAGE_SELF) < before + CROWD) {
+        apr_thread_yield();
+    }
+    ck_assert_int_eq(apr_global_mutex_unlock(mutex), APR_SUCCESS);
+    for (int i = 0; i < CROWD; i++) {
+        join_thread(threads[i]);
+        ck_assert_int_eq(turns[i].taken, TURNS);
+        slept += turns[i].slept;
+    }
+    ck_assert_int_lt(slept, CROWD * TURNS / 10);
+}
+END_TEST
+
 /* ---- slots --------------------------------------------------------------- */
 
 START_TEST(slot_of_the_dead_is_reused_without_its_locks)
@@ -572,6 +635,7 @@ Suite *lock_suite(void)
     tcase = add_lock_case(suite, "the mutex");
     tcase_add_test(tcase, release_does_not_wait_for_the_mutex);
     tcase_add_test(tcase, mutex_of_the_dead_is_taken_over);
+    tcase_add_test(tcase, a_crowd_does_not_sleep_in_line);
 
     tcase = add_lock_case(suite, "asked while it lets go");
     tcase_add_test(tcase, asked_at_the_moment_of_release);
