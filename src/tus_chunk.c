@@ -125,9 +125,6 @@ const tus_error_t *tus_chunk_count(tus_upload_t *upload, apr_off_t size)
     apr_status_t rv;
 
     upload->offset = size;
-    if (upload->record->finished) {
-        return NULL;
-    }
     rv = read_mark(upload, &verified);
     if (APR_STATUS_IS_ENOENT(rv)) { /* taken away since the size was read? then it was cut first */
         rv = store->provider->size(store, upload->record, &verified, &upload->modified);

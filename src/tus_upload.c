@@ -72,51 +72,75 @@ static int is_being_expired(const tus_upload_t *upload)
 }
 
 /*
- * The data of a finished upload may be taken away by the application; the upload
- * is complete all the same, else a client that missed the last answer would send
- * everything once more.
+ * The data of a finished upload is the application's, to change and to take away;
+ * the upload is complete all the same, else a client that missed the last answer
+ * would send everything once more.
  */
-static const tus_error_t *without_data(tus_upload_t *upload)
+static int is_complete(const tus_upload_t *upload)
+{
+    return upload->record->ours && upload->record->finished;
+}
+
+/* For so long it need not even be looked whether there is data. */
+static int is_remembered(const tus_upload_t *upload)
 {
     const tus_record_t *record = upload->record;
     apr_interval_time_t remember = record->expire ? record->expire : REMEMBER;
 
-    if (is_being_expired(upload)) {
-        return tus_error(upload->pool, TUS_ERR_UPLOAD_GONE, NULL);
-    }
-    if (!record->ours || !record->finished || upload->core->now() - record->finished >= remember) {
-        return not_found(upload->pool);
-    }
-    upload->offset = record->size;
-    upload->modified = record->finished;
-    return NULL;
+    return is_complete(upload) && upload->core->now() - record->finished < remember;
 }
 
-static const tus_error_t *load_size(tus_upload_t *upload)
+static void count_as_complete(tus_upload_t *upload)
 {
-    tus_store_t *store = upload->core->store;
-    const tus_record_t *record = upload->record;
-    const tus_error_t *error;
-    apr_off_t size;
-    apr_status_t rv = store->provider->size(store, record, &size, &upload->modified);
+    upload->offset = upload->record->size;
+    upload->modified = upload->record->finished;
+}
 
-    if (APR_STATUS_IS_ENOENT(rv)) {
-        return without_data(upload);
-    }
-    if (rv != APR_SUCCESS) {
-        return unusable("data", record->id, rv, upload->pool);
-    }
-    error = tus_chunk_count(upload, size);
+static const tus_error_t *without_data(const tus_upload_t *upload)
+{
+    return is_being_expired(upload) ? tus_error(upload->pool, TUS_ERR_UPLOAD_GONE, NULL)
+                                    : not_found(upload->pool);
+}
+
+/* How much of an upload under way there is: so much of its data's size as counts. */
+static const tus_error_t *count(tus_upload_t *upload, apr_off_t size)
+{
+    const tus_error_t *error = tus_chunk_count(upload, size);
+
     if (!error) {
         error = tus_proof_count(upload);
     }
     if (!error) {
         error = check_offset(upload);
     }
-    if (record->is_final && !tus_commit_is_finished(upload)) {
+    if (upload->record->is_final && !tus_commit_is_finished(upload)) {
         upload->offset = 0; /* what a join has done so far is nobody's business */
     }
     return error;
+}
+
+static const tus_error_t *load_size(tus_upload_t *upload)
+{
+    tus_store_t *store = upload->core->store;
+    apr_off_t size;
+    apr_status_t rv;
+
+    if (is_remembered(upload)) {
+        count_as_complete(upload);
+        return NULL;
+    }
+    rv = store->provider->size(store, upload->record, &size, &upload->modified);
+    if (APR_STATUS_IS_ENOENT(rv)) {
+        return without_data(upload);
+    }
+    if (rv != APR_SUCCESS) {
+        return unusable("data", upload->record->id, rv, upload->pool);
+    }
+    if (is_complete(upload)) {
+        count_as_complete(upload);
+        return NULL;
+    }
+    return count(upload, size);
 }
 
 static tus_upload_t *make_upload(const tus_core_t *core, apr_pool_t *p)

@@ -27,8 +27,15 @@ def tus(shared_httpd):
     store = server.make_store()
     server.start(CONFIG + 'EnableSendfile On\nEnableMMAP On\nTusLockTimeout 2s\n'
                  + endpoint('Location /files', store)
+                 + endpoint('Location /expiring', store, 'TusExpire 1s')
                  + 'AddOutputFilterByType DEFLATE text/plain\n' + server.tls_vhost())
     return Tus(server, store=store)
+
+
+@pytest.fixture
+def expiring(tus):
+    """Where what was finished is remembered for a second only."""
+    return Tus(tus.server, base='/expiring/', store=tus.store)
 
 
 # -- what is done to the file ----------------------------------------------------------------------
@@ -184,14 +191,45 @@ def test_under_a_download_of_an_unfinished_upload(tus, intact, damage):
 
 def test_a_finished_file_that_was_taken_away(tus, intact):
     """Who missed the last answer is told that the upload is complete, and does not begin anew."""
-    url = tus.new(10, b'hello')
-    tus.append(url, 5, b'world')
+    url = finished(tus)
     removed(tus.store.data_path(url))
     head = tus.head(url)
     assert (head.status, head.get('Upload-Offset'), head.get('Upload-Length')) == (200, '10', '10')
     assert tus.get(url).status == 410
     assert tus.patch(url, 10, b'').status in (204, 410)
     assert not tus.store.data_path(url).exists(), 'it is not made again'
+
+
+def finished(tus):
+    url = tus.new(10, b'hello')
+    tus.append(url, 5, b'world')
+    return url
+
+
+def assert_complete(tus, url, data):
+    head = tus.head(url)
+    assert (head.status, head.get('Upload-Offset'), head.get('Upload-Length')) == (200, '10', '10')
+    assert tus.patch(url, 10, b'').status == 204
+    assert tus.get(url).body == data
+    assert tus.store.data(url) == data
+
+
+@pytest.mark.parametrize('data', [b'', b'hello', b'hello, world, and more'])
+def test_a_finished_file_that_was_changed(tus, intact, data):
+    """It is the application's: to clients the upload is complete, however long its data is."""
+    url = finished(tus)
+    tus.store.data_path(url).write_bytes(data)
+    assert_complete(tus, url, data)
+
+
+@pytest.mark.parametrize('data', [b'', b'hello', b'hello, world, and more'])
+def test_a_finished_file_that_was_changed_later(expiring, intact, data):
+    """Also when nobody would be told any more of one that was taken away."""
+    removed_one, url = finished(expiring), finished(expiring)
+    removed(expiring.store.data_path(removed_one))
+    wait_until(lambda: expiring.head(removed_one).status == 404, 'to be forgotten')
+    expiring.store.data_path(url).write_bytes(data)
+    assert_complete(expiring, url, data)
 
 
 # -- uploads ---------------------------------------------------------------------------------------

@@ -166,11 +166,11 @@ START_TEST(finished_upload_takes_no_fence)
     tus_upload_release(upload);
     calls();
     ck_ok(tus_upload_inspect(&upload, &core, id, unit_pool));
-    ck_assert_str_eq(calls(), "get size");
+    ck_assert_str_eq(calls(), "get");
     ck_assert(tus_commit_is_finished(upload));
     ck_assert_int_eq(upload->offset, 4);
     upload = ck_hold(id);
-    ck_assert_str_eq(calls(), "try get size");
+    ck_assert_str_eq(calls(), "try get");
     ck_assert_int_eq(upload->finished_now, 0);
     ck_assert_int_eq(tus_append_room(upload), 0);
     ck_error(tus_append(upload, "x", 1), TUS_ERR_UPLOAD_SIZE_EXCEEDED, APR_SUCCESS);
@@ -178,6 +178,27 @@ START_TEST(finished_upload_takes_no_fence)
     tus_upload_release(upload);
     ck_nothing_held();
     ck_assert_str_eq(scratch_get(data_of(id)), "four");
+}
+END_TEST
+
+/* A day later it counts whether there is data, but not how much. */
+START_TEST(data_of_a_finished_upload_is_looked_at_later)
+{
+    const char *id = make_upload(4, "");
+    tus_upload_t *upload = ck_hold(id);
+
+    ck_append(upload, "four");
+    ck_ok(tus_append_end(upload));
+    tus_upload_release(upload);
+    scratch_put(data_of(id), "three and more");
+    fake_time += apr_time_from_sec(24 * 3600);
+    calls();
+    ck_ok(tus_upload_inspect(&upload, &core, id, unit_pool));
+    ck_assert_str_eq(calls(), "get size");
+    ck_assert_int_eq(upload->offset, 4);
+    ck_assert_int_eq(unlink(scratch_path(data_of(id))), 0);
+    ck_error(tus_upload_inspect(&upload, &core, id, unit_pool), TUS_ERR_UPLOAD_NOT_FOUND,
+             APR_SUCCESS);
 }
 END_TEST
 
@@ -854,6 +875,7 @@ Suite *hold_suite(void)
     tcase_add_test(tcase, unfinished_upload_is_inspected);
     tcase_add_test(tcase, pool_lets_go);
     tcase_add_test(tcase, finished_upload_takes_no_fence);
+    tcase_add_test(tcase, data_of_a_finished_upload_is_looked_at_later);
     tcase_add_loop_test(tcase, upload_with_all_bytes_is_finished_on_the_way, 1, COUNT(ways));
     tcase_add_loop_test(tcase, upload_that_cannot_be_finished_is_not_said_to_be, 1, COUNT(ways));
 

@@ -212,12 +212,12 @@ START_TEST(final_of_finished_parts_is_joined)
     calls();
     ck_ok(tus_join_create(&final, &core, &creation, _i, unit_pool));
     ck_assert_str_eq(calls(),
-                     "get size get size"
+                     "get get"
                      " wait links pre-create try note-create create link will-create locate put"
                      " confirm post-create close release release"
-                     " try get resume fence written get marked get size get size"
+                     " try get resume fence written get marked get get"
                      " note-change concat flush written pre-finish will-finish locate put-durable"
-                     " post-finish close release get size");
+                     " post-finish close release get");
     ck_assert_ptr_null(final->lock);
     ck_assert_ptr_null(final->writer);
     ck_joined(final->record->id, "threeone");
