@@ -1,7 +1,6 @@
 """Runs a workload: one server after the other, round by round, so that the machine's moods fall on
 all of them."""
 import contextlib
-import os
 import sys
 
 from measure import figures, measure
@@ -22,14 +21,17 @@ class Rival:
 
 
 def compare(workload, sizes, rounds, quiet):
-    """The table of a workload. The first round is not counted, if there is more than one."""
+    """The table of a workload. The first round is not counted, if there is more than one.
+
+    Every second one goes the other way, so that nobody is always behind the same other.
+    """
     try:
         with contextlib.ExitStack() as stack:
             base = stack.enter_context(place(workload.medium))
             rivals = [start(workload, entry, base / str(number), sizes, stack)
                       for number, entry in enumerate(workload.entries)]
-            for _ in range(rounds + (rounds > 1)):
-                for rival in rivals:
+            for number in range(rounds + (rounds > 1)):
+                for rival in rivals[::-1 if number % 2 else 1]:
                     attempt(rival, workload, sizes, quiet)
     except Missing as missing:
         return Table(workload.number, workload.title, [''], [], [f'Not measured: {missing}.'])
@@ -56,7 +58,6 @@ def attempt(rival, workload, sizes, quiet):
     if rival.failure:
         return
     run = rival.entry.run or workload.run
-    os.sync()    # what one left to be written back is not in the next one's way
     with peers_may_fail(rival):
         rival.samples.append(
             measure(rival.server, lambda server: run(server, sizes, rival.state), quiet))

@@ -12,13 +12,14 @@ import workloads
 from measure import figures, measure, pss, series, settled_cpu
 from media import Missing, place, run
 from report import Table, comparison, number, spread
-from subjects import BUILT, Floor, ModTus, OneProcess, end_with_parent
+from subjects import BUILT, Floor, ModTus, OneProcess, Plain, end_with_parent
 from takeover import take_overs
 from testenv.index import dump, state_of_store
 from testenv.util import wait_until
 
 KIB, MIB = 1 << 10, 1 << 20
 HEALING = 60    # seconds
+JOURNAL_EMPTY = 32    # bytes: its header, and no id
 
 
 @contextlib.contextmanager
@@ -35,6 +36,11 @@ def mod_tus(path, **options):
     return running(ModTus(path, **options))
 
 
+def plain(path, of):
+    path.mkdir()
+    return running(Plain(path, of))
+
+
 # -- many uploads ----------------------------------------------------------------------------------
 
 def many_uploads(sizes, rounds, quiet):
@@ -42,23 +48,34 @@ def many_uploads(sizes, rounds, quiet):
     with place('disk') as base, mod_tus(base / 'few') as few, mod_tus(base / 'many') as many:
         for server, count in ((few, sizes.stored), (many, sizes.many)):
             clients.create_small(server, count, length=64)
-            settled_cpu(server.pid, quiet)
-            paths = server.all_paths()
-            assert len(paths) == count
-            (server.place / 'paths').write_text('\n'.join(paths))
+            assert len(server.all_paths()) == count
+            wait_folded(server)
         names = {f'mod_tus, {count:,} uploads': server
                  for count, server in ((sizes.stored, few), (sizes.many, many))}
-        yield heads(names, sizes, rounds, quiet)
+        with plain(base / 'plain-few', few) as plain_few, \
+             plain(base / 'plain-many', many) as plain_many:
+            yield heads({**names, f'httpd, {sizes.stored:,} static files': plain_few,
+                         f'httpd, {sizes.many:,} static files': plain_many},
+                        sizes, rounds, quiet)
         yield starts(names, rounds)
         yield healing(many, sizes.many)
 
 
+def wait_folded(server):
+    """Until the index has all that was made, which would count as HEAD's work otherwise."""
+    state = state_of_store(server)
+    wait_until(lambda: (state / 'journal').stat().st_size < JOURNAL_EMPTY
+               and not (state / 'journal.fold').exists(), 'the journal to be folded', timeout=600)
+
+
 def heads(names, sizes, rounds, quiet):
-    few, many = names
+    few, many, *_ = names
     workload = workloads.Workload(
         '6b', f'HEAD of one of {sizes.stored:,} and of {sizes.many:,} uploads, on disk', (),
         workloads.head, None, 'request', targets=(workloads.Target('rate', 0.9, (few,), many),))
     samples = {name: [] for name in names}
+    for server in names.values():
+        (server.place / 'paths').write_text('\n'.join(server.all_paths()))
     for _ in range(rounds + (rounds > 1)):
         for name, server in names.items():
             samples[name].append(measure(

@@ -56,6 +56,7 @@ class Sample(NamedTuple):
 
 def measure(server, run, quiet):
     """A sample of run(server), which returns the seconds it took as its client saw it."""
+    os.sync()    # what is left to be written back of something else is not in its way
     before = settled_cpu(server.pid, quiet)
     seconds = run(server)
     return Sample(settled_cpu(server.pid, quiet) - before, seconds)

@@ -255,6 +255,10 @@ class Apache(Httpd):
             (self.htdocs / str(number)).write_bytes(bytes(64))
         return [f'/{number}' for number in range(count)]
 
+    def all_paths(self):
+        return [self.base + entry.name for entry in os.scandir(self.store)
+                if not entry.name.endswith('.info')]
+
     def configure(self, extra):
         user = run_user()
         libexec = Path(self.path_of('LIBEXECDIR'))
@@ -282,15 +286,21 @@ class Apache(Httpd):
         self.remove()
 
 
+class Plain(Apache):
+    """Serves the files of another's store as they are."""
+
+    base = '/'
+
+    def __init__(self, place, of):
+        super().__init__(place)
+        self.store = self.htdocs = of.store
+
+
 class ModTus(Apache):
     name = 'mod_tus'
     loads_tus = True
     create, offset, delete = Server.create, Server.offset, Server.delete
     stock = Server.stock
-
-    def all_paths(self):
-        return [self.base + entry.name for entry in os.scandir(self.store)
-                if not entry.name.endswith('.info')]
 
     def __init__(self, place, sync='none', **options):
         super().__init__(place, **options)
