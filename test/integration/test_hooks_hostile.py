@@ -34,7 +34,7 @@ def shared(shared_httpd):
 def tus(shared):
     shared.answers()
     for path in shared.store.path.iterdir():
-        path.unlink()
+        path.unlink(missing_ok=True)    # the sweep may remove it too
     return shared
 
 

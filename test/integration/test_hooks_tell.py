@@ -417,7 +417,7 @@ def test_the_endpoint_comes_back(teller):
         wait_told(one.hooks, ids, *POST)
         one.server.wait_log('answers again')
         one.server.audit()
-    spool.wait_empty(one.server)
+        spool.wait_empty(one.server)
 
 
 def test_one_that_is_down_is_left_in_peace(teller):
