@@ -349,7 +349,8 @@ def test_events_given_up(hook_server, httpd):
     name = hook_of('tus_hook_given_up_total', 'post-finish')
     wait_until(lambda: parse(text(tus.server))[name] == 1, 'it to be given up')
     tus.server.expect_log('was never told and is moved aside')
-    assert parse(text(tus.server))['tus_hook_spool_events'] == 0, 'what lies aside does not wait'
+    wait_until(lambda: parse(text(tus.server))['tus_hook_spool_events'] == 0,
+               'it to lie aside, where it does not wait')
 
 
 # -- all processes ---------------------------------------------------------------------------------
