@@ -4,7 +4,7 @@ import contextlib
 import sys
 
 from measure import figures, measure
-from media import Missing, place
+from media import Missing, in_memory, place
 from report import Table, comparison
 from workloads import FULL, nothing
 
@@ -59,6 +59,8 @@ def attempt(rival, workload, sizes, quiet):
         return
     run = rival.entry.run or workload.run
     with peers_may_fail(rival):
+        if workload.reads:
+            in_memory(path for path in rival.server.place.rglob('*') if path.is_file())
         rival.samples.append(
             measure(rival.server, lambda server: run(server, sizes, rival.state), quiet))
         rival.server.clear()

@@ -10,7 +10,7 @@ from pathlib import Path
 import clients
 import workloads
 from measure import figures, measure, pss, series, settled_cpu
-from media import Missing, place, run
+from media import Missing, in_memory, place, run
 from report import Table, comparison, number, spread
 from subjects import BUILT, Floor, ModTus, OneProcess, Plain, end_with_parent
 from takeover import take_overs
@@ -77,6 +77,8 @@ def heads(names, sizes, rounds, quiet):
     for server in names.values():
         (server.place / 'paths').write_text('\n'.join(server.all_paths()))
     for _ in range(rounds + (rounds > 1)):
+        for name in (few, many):
+            in_memory(names[name].store.glob('*.info'))
         for name, server in names.items():
             samples[name].append(measure(
                 server, lambda it: workloads.head(it, sizes, it.place / 'paths'), quiet))

@@ -48,18 +48,30 @@ def pss(pid):
     return total
 
 
+def read_from_disk(pid):
+    """Bytes that a tree of processes, with those that have ended, found in no memory."""
+    total = 0
+    for each in tree(pid):
+        text = Path(f'/proc/{each}/io').read_text()
+        total += int(re.search(r'^read_bytes: (\d+)', text, re.M)[1])
+    return total
+
+
 class Sample(NamedTuple):
-    """One run of a workload: the server's CPU and the client's clock, in seconds."""
+    """One run of a workload: the server's CPU and the client's clock, in seconds, and what the
+    server read from a disk, in bytes."""
     cpu: float
     seconds: float
+    read: int
 
 
 def measure(server, run, quiet):
     """A sample of run(server), which returns the seconds it took as its client saw it."""
     os.sync()    # what is left to be written back of something else is not in its way
-    before = settled_cpu(server.pid, quiet)
+    before, read = settled_cpu(server.pid, quiet), read_from_disk(server.pid)
     seconds = run(server)
-    return Sample(settled_cpu(server.pid, quiet) - before, seconds)
+    return Sample(settled_cpu(server.pid, quiet) - before, seconds,
+                  read_from_disk(server.pid) - read)
 
 
 class Series(NamedTuple):
@@ -74,6 +86,8 @@ def series(figures):
 
 
 def figures(samples, amount):
-    """What `amount` units cost each, and how many went through in a second."""
+    """What `amount` units cost each, how many went through in a second, and what was read from a
+    disk for all of them."""
     return {'cpu': series([sample.cpu / amount for sample in samples]),
-            'rate': series([amount / sample.seconds for sample in samples])}
+            'rate': series([amount / sample.seconds for sample in samples]),
+            'read': series([sample.read for sample in samples])}

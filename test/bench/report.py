@@ -3,6 +3,7 @@ from dataclasses import dataclass, field
 
 from workloads import PEERS
 
+MIB = 1 << 20
 UNITS = {
     # unit: (CPU, factor, rate, factor)
     'GiB': ('CPU s/GiB', 1, 'GB/s', 1.073741824),
@@ -53,7 +54,7 @@ def spread(values):
 
 
 def comparison(workload, results, remarks, judging):
-    """`results`: by label a dict of Series, 'cpu' and 'rate', per unit and second."""
+    """`results`: by label a dict of Series: 'cpu' and 'rate', per unit and second, and 'read'."""
     cpu, cpu_factor, rate, rate_factor = UNITS[workload.unit]
     first = next(iter(results.values()))
     rows = []
@@ -68,7 +69,13 @@ def comparison(workload, results, remarks, judging):
     targets = workload.targets if judging else ()
     verdicts = [verdict(target, results, label_of_peers(workload)) for target in targets]
     return Table(workload.number, workload.title, head, rows,
-                 [*sum(verdicts, []), *filter(None, [workload.note]), *remarks])
+                 [*sum(verdicts, []), *filter(None, [workload.note]), *reads(results), *remarks])
+
+
+def reads(results):
+    """Who had to wait for the disk in half of the runs or more."""
+    return [f'{label} read {number(figures["read"].median / MIB)} MiB from the disk'
+            for label, figures in results.items() if figures['read'].median >= MIB]
 
 
 def scale(values, factor):

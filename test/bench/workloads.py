@@ -73,6 +73,7 @@ class Workload:
     targets: tuple = ()
     medium: str = 'tmpfs'
     prepare: Callable = None    # (server, sizes), once
+    reads: bool = False         # what prepare left; nobody is to find it on the disk only
     note: str = ''
 
 
@@ -217,7 +218,7 @@ def join_on(number, medium, targets=()):
         (tus(), Entry('cp --reflink=auto', Copying, run=Copying.copy, prepare=parts_to_copy),
          *peers(Rustus, Tusd)),
         join, lambda sizes: 4 * sizes.part / GIB, 'GiB', medium=medium, prepare=parts,
-        targets=targets)
+        reads=True, targets=targets)
 
 
 def workloads():
