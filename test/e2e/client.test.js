@@ -210,7 +210,7 @@ describe('tus-js-client', () => {
       ['POST 201', 'PATCH 503', 'HEAD 200', 'PATCH 204']);
     assert.ok(requests[3].offset > 0);
     assert.equal(await download(upload.url), await sha256(Readable.from([data])));
-  }, 'RequestReadTimeout body=2');
+  }, 'RequestReadTimeout body=5');
 
   clientTest('finishes by itself after a restart of httpd in its middle', async ({ httpd, context }) => {
     const proxy = await stallingProxy(context, httpd.port, 2 * MiB);

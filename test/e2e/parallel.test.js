@@ -172,7 +172,7 @@ describe('parallelUploads of tus-js-client', () => {
       await finished;
       assert.equal(requests.filter(({ status }) => status === 503).length, 1);
       await assertJoined(httpd, upload.url);
-    }, 'RequestReadTimeout body=2')));
+    }, 'RequestReadTimeout body=5')));
 });
 
 describe('parallelUploads of Uppy in Chromium', () => {

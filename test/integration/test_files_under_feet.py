@@ -84,7 +84,7 @@ def intact(tus):
         if path.is_dir():
             path.rmdir()
         else:
-            path.unlink()
+            path.unlink(missing_ok=True)    # the sweep may remove it too
 
 
 # -- downloads -------------------------------------------------------------------------------------

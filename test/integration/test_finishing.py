@@ -11,6 +11,7 @@ import pytest
 
 from testenv.faults import WAIT, Faults
 from testenv.httpd import MPMS, endpoint
+from testenv.index import state_of_store, without_sweep
 from testenv.modules import load
 from testenv.store import upload_id
 from testenv.tus import Tus, assert_error
@@ -37,7 +38,9 @@ def tus(request, shared_httpd):
         + endpoint('Location /files', store, f'TusLockTimeout {LOCK_TIMEOUT}s')
         + endpoint('Location /patient', store, 'TusLockTimeout 10mi')
         + endpoint('Location /always', store, f'TusLockTimeout {LOCK_TIMEOUT}s', 'TusSync always'))
-    return tus
+    tus.upload(b'x')
+    with without_sweep(state_of_store(server)):    # it finishes for others as well
+        yield tus
 
 
 @contextlib.contextmanager

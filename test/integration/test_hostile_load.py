@@ -112,7 +112,7 @@ def test_a_thousand_stalled_uploads(httpd):
 
 def test_slow_bodies(httpd):
     """A byte now and then: they are told to come again, and keep nobody from working meanwhile."""
-    tus = started(httpd(), 'RequestReadTimeout body=1,minrate=1000')
+    tus = started(httpd(), 'RequestReadTimeout body=3,minrate=1000')
     urls = [tus.new(1 << 20) for _ in range(16)]
     conns = []
     for url in urls:
@@ -252,6 +252,7 @@ def test_connects_and_resets_at_random(tus):
         thread.start()
     for thread in threads:
         thread.join()
+    settled_files(tus, child)    # the last requests may just have been sent
     for vandal in vandals:
         if vandal.problem:
             raise vandal.problem

@@ -163,8 +163,8 @@ def test_a_rebuild_finds_what_tusd_left(tus):
     tus.store.data_path(uid).write_bytes(b'hello')
     give_to_user(tus.store.info_path(uid))
     give_to_user(tus.store.data_path(uid))
-    for path in state_of_store(tus.server).glob('index.*'):
-        path.unlink()
+    for path in [*state_of_store(tus.server).glob('index.*'), state_of_store(tus.server) / 'clean']:
+        path.unlink(missing_ok=True)
     tus.server.start(endpoint('Location /files', tus.store))
     done = tus.store.uploads() - {uid}
     assert_indexed(tus, [*done, tus.upload(b'x')], [uid])

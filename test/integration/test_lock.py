@@ -20,8 +20,8 @@ DATA = pattern(1 << 20)
 def tus(request, shared_httpd):
     server = shared_httpd(mpm=request.param)
     store = server.make_store()
-    server.start('TusLockTimeout 1s\n' + endpoint('Location /files', store)
-                 + endpoint('Location /other', store))
+    server.start(endpoint('Location /files', store) + endpoint('Location /other', store)
+                 + endpoint('Location /hasty', store, 'TusLockTimeout 1s'))
     return Tus(server, store=store)
 
 
@@ -221,6 +221,7 @@ def test_many_uploads_at_once(tus):
 
 def test_a_foreign_lock_is_waited_for_and_then_423(tus):
     """Somebody who holds the kernel's lock and cannot be asked: TusLockTimeout, then 423."""
+    tus = Tus(tus.server, '/hasty/', tus.store)
     url = tus.new(10, b'hello')
     before = tus.store.snapshot()
     with flocked(tus.store.data_path(url)):

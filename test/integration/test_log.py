@@ -15,7 +15,7 @@ EVENTS = ('UploadCreated', 'UploadFinished', 'UploadInterrupted', 'UploadTermina
 def tus(shared_httpd):
     server = shared_httpd()
     store = server.make_store()
-    server.start('LogLevel warn tus:info\nRequestReadTimeout body=1\n'
+    server.start('LogLevel warn tus:info\nRequestReadTimeout body=3\n'
                  + endpoint('Location /files', store))
     return Tus(server, store=store)
 

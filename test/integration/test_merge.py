@@ -280,7 +280,7 @@ def hook_timeout(place):
     with place.server.hooks.saying({'Type': 'pre-create', 'until': answered}), \
             Connection(place.server.port) as conn:
         conn.send_request('POST', place.path, [('Host', place.host), VERSION, ('Upload-Length', 1)])
-        select.select([conn.sock], [], [], 15 if place.expected == 'gives up' else 0.5)
+        select.select([conn.sock], [], [], 15 if place.expected == 'gives up' else 1.5)
         answered.set()
         answer = conn.response('POST')
     assert answer.status in (201, 502), answer
@@ -303,6 +303,8 @@ def hook_interval(place):
         for _ in range(25):
             conn.send(b'x')
             select.select([conn.sock], [], [], 0.02)
+        if place.expected == 'soon':
+            place.server.hooks.wait(1, 'post-receive', upload=name)
         conn.send(b'x' * 75)
         assert conn.response('PATCH').status == 204
     offsets = [call.upload['Offset'] for call in
@@ -458,7 +460,7 @@ TABLE = [
     # All of them are asked by the base of this one, too.
     Row('TusHook', '{hook}/base pre-create', '{hook}/other pre-create', hooks,
         ({'/base'}, {'/base', '/other'}, set())),
-    Row('TusHookTimeout', '300ms', '1mi', hook_timeout, ('gives up', 'waits', 'waits'),
+    Row('TusHookTimeout', '1s', '1mi', hook_timeout, ('gives up', 'waits', 'waits'),
         log='hook pre-create'),
     Row('TusHookRetry', '1 10ms', '2 10ms', hook_tries, (1, 2, 3), log='hook pre-create'),
     Row('TusHookProgressInterval', '50ms', '1h', hook_interval, ('soon', 'late', 'late'),

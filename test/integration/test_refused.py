@@ -5,6 +5,7 @@ from testenv.httpd import endpoint
 from testenv.modules import load
 from testenv.transport import CONFIG, PROTOCOLS, Transport
 from testenv.tus import Tus, assert_error, metadata, patch_fields
+from testenv.util import wait_until
 
 pytestmark = pytest.mark.reliability
 
@@ -176,4 +177,4 @@ def test_a_final_interrupts_none_of_its_parts(strict):
         assert_error(strict.patch(final, 0, b'x'), 403, 'ERR_MODIFY_FINAL')
         assert strict.concat([part, '/files/' + '0' * 32]).status in (400, 404)
         assert holder.finish(b'world').status == 204
-    assert strict.get(final).body == b'helloworldhello'
+    wait_until(lambda: strict.get(final).body == b'helloworldhello', 'the join')

@@ -3,7 +3,7 @@ import os
 import random
 import signal
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from .util import wait_until
 
@@ -18,7 +18,8 @@ def children_killed(server, seed):
         while not stop.wait(0.05 + dice.random() / 10):
             children = server.children()
             if children:
-                os.kill(dice.choice(children), signal.SIGKILL)
+                with suppress(ProcessLookupError):    # it was reaped meanwhile
+                    os.kill(dice.choice(children), signal.SIGKILL)
 
     thread = threading.Thread(target=kill)
     thread.start()

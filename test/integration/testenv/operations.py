@@ -69,7 +69,7 @@ def assert_complete(tus, url, data=DATA):
     assert state(tus, url) == (200, str(len(data)), str(len(data)))
     assert tus.store.data(url) == data
     assert tus.store.finished(url)
-    assert not tus.store.is_held(url)
+    wait_until(lambda: not tus.store.is_held(url), 'the upload to be let go')
 
 
 def complete(tus, url, offset, deferred=False):

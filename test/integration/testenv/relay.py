@@ -52,9 +52,15 @@ class Relay:
     def url(self, tus):
         return tus.base + self.id
 
+    def offset(self, tus):
+        """What HEAD says when the leg before has let go, in time for it or not."""
+        head = wait_until(lambda: (answer := tus.head(self.url(tus))).status == 200 and answer,
+                          'the upload')
+        return int(head.get('Upload-Offset'))
+
     def run(self, tus):
         """Begin a leg at that endpoint, which takes over from the one that is running."""
-        leg = Leg(tus, self.url(tus), len(self.legs), tus.offset(self.url(tus)))
+        leg = Leg(tus, self.url(tus), len(self.legs), self.offset(tus))
         self.legs.append(leg)
         try:
             wait_until(lambda: self.store.size(self.id) > leg.offset + 200_000, 'bytes of the leg')
