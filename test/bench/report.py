@@ -96,7 +96,8 @@ def verdict(target, results, peers):
 
 def wanted(target, others):
     figure, least = {'cpu': ('CPU', 'at most'), 'rate': ('rate', 'at least')}[target.figure]
-    return f'{figure} {least} {target.factor:.3g} of {" plus ".join(others)}'
+    whose = '' if target.of == 'mod_tus' else f'{target.of}: '
+    return f'{whose}{figure} {least} {target.factor:.3g} of {" plus ".join(others)}'
 
 
 def judged(target, others, results):

@@ -193,7 +193,7 @@ ServerName localhost
 Listen 127.0.0.1:{port}
 {loads}
 {user}
-<IfModule mpm_event_module>
+<IfModule !mpm_prefork_module>
     StartServers 2
     MinSpareThreads 25
     MaxSpareThreads {workers}
@@ -223,7 +223,7 @@ SSLCertificateKeyFile "{root}/key.pem"
 
 
 class Apache(Httpd):
-    """httpd with event, as Debian sets it up."""
+    """httpd as Debian sets it up, with event if nothing else is said."""
 
     name = 'httpd'
     base = '/files/'

@@ -85,6 +85,9 @@ def tus(label='mod_tus', run=None, **options):
     return Entry(label, ModTus, options, run)
 
 
+WORKER = 'mod_tus, worker'
+
+
 def floor(**options):
     return Entry('floor', Floor, options)
 
@@ -243,25 +246,33 @@ def workloads():
             patch_checksummed, gibibytes, 'GiB', prepare=checksum,
             targets=(Target('cpu', 1.1, ('without a checksum', 'hashing alone')),)),
         Workload(
-            '4a', 'Creation with 4 KiB in the same request, to tmpfs', (tus(), floor(), *peers()),
+            '4a', 'Creation with 4 KiB in the same request, to tmpfs',
+            (tus(), tus(WORKER, mpm='worker'), floor(), *peers()),
             create, lambda sizes: sizes.small, 'upload',
-            targets=(Target('cpu', 0.5, ('tusd',)), Target('cpu', 0.9, ('rustus',)),
-                     Target('rate', 1, ('tusd',)), Target('rate', 1, ('rustus',)))),
+            targets=tuple(Target(figure, factor, (peer,), of) for of in ('mod_tus', WORKER)
+                          for figure, factor, peer in (
+                              ('cpu', 0.5, 'tusd'), ('cpu', 0.9, 'rustus'),
+                              ('rate', 1, 'tusd'), ('rate', 1, 'rustus')))),
         Workload(
             '4b', 'Creation with 4 KiB in the same request, to disk',
             (tus('mod_tus, TusSync none'), tus('mod_tus, TusSync finish', sync='finish'), floor(),
              *peers()),
             create_on_disk, lambda sizes: sizes.on_disk, 'upload', medium='disk'),
         Workload(
-            '5', 'POST, PATCH of 4 KiB and HEAD, to tmpfs', (tus(), floor(), *peers()),
+            '5', 'POST, PATCH of 4 KiB and HEAD, to tmpfs',
+            (tus(), tus(WORKER, mpm='worker'), floor(), *peers()),
             cycle, lambda sizes: sizes.small, 'upload',
-            targets=(Target('cpu', 0.5, ('tusd',)), Target('cpu', 0.9, ('rustus',)))),
+            targets=tuple(Target('cpu', factor, (peer,), of) for of in ('mod_tus', WORKER)
+                          for factor, peer in ((0.5, 'tusd'), (0.9, 'rustus')))),
         Workload(
             '6', 'HEAD of one of 1,000 uploads', (
                 tus(), Entry('mod_tus, finished uploads', ModTus, prepare=stock_finished),
-                floor(), Entry('httpd, static file', Apache), *peers()),
+                tus(WORKER, mpm='worker'), floor(), Entry('httpd, static file', Apache),
+                Entry('httpd, static file, worker', Apache, {'mpm': 'worker'}), *peers()),
             head, lambda sizes: sizes.heads, 'request', prepare=stock,
-            targets=(Target('cpu', 1.3, ('httpd, static file',)),)),
+            targets=(Target('cpu', 1.3, ('httpd, static file',)),
+                     Target('cpu', 1.3, ('httpd, static file',), 'mod_tus, finished uploads'),
+                     Target('cpu', 1.3, ('httpd, static file, worker',), WORKER))),
         join_on('7a', 'disk', (Target('rate', 1 / 1.1, ('cp --reflink=auto',)),)),
         join_on('7b', 'xfs'),
         Workload(
