@@ -231,7 +231,8 @@ def test_audit_knows_a_loud_line(tmp_path, line):
 
 @pytest.mark.parametrize('line', [
     '', '[Sun Nov 22 14:00:00.1 2026] [mpm_event:notice] [pid 1:tid 1] AH00489: resuming',
-    '[Sun Nov 22 14:00:00.1 2026] [tus:info] [pid 1:tid 1] UploadCreated'])
+    '[Sun Nov 22 14:00:00.1 2026] [tus:info] [pid 1:tid 1] UploadCreated',
+    '[Sun Nov 22 14:00:00.1 2026] [ssl:warn] [pid 1:tid 1] AH01882: compiled against a newer one'])
 def test_audit_lets_quiet_lines_pass(line):
     assert not is_loud(line)
 
