@@ -191,19 +191,13 @@ def test_under_a_download_of_an_unfinished_upload(tus, intact, damage):
 
 def test_a_finished_file_that_was_taken_away(tus, intact):
     """Who missed the last answer is told that the upload is complete, and does not begin anew."""
-    url = finished(tus)
+    url = tus.upload(b'helloworld')
     removed(tus.store.data_path(url))
     head = tus.head(url)
     assert (head.status, head.get('Upload-Offset'), head.get('Upload-Length')) == (200, '10', '10')
     assert tus.get(url).status == 410
     assert tus.patch(url, 10, b'').status in (204, 410)
     assert not tus.store.data_path(url).exists(), 'it is not made again'
-
-
-def finished(tus):
-    url = tus.new(10, b'hello')
-    tus.append(url, 5, b'world')
-    return url
 
 
 def assert_complete(tus, url, data):
@@ -217,7 +211,7 @@ def assert_complete(tus, url, data):
 @pytest.mark.parametrize('data', [b'', b'hello', b'hello, world, and more'])
 def test_a_finished_file_that_was_changed(tus, intact, data):
     """It is the application's: to clients the upload is complete, however long its data is."""
-    url = finished(tus)
+    url = tus.upload(b'helloworld')
     tus.store.data_path(url).write_bytes(data)
     assert_complete(tus, url, data)
 
@@ -225,7 +219,7 @@ def test_a_finished_file_that_was_changed(tus, intact, data):
 @pytest.mark.parametrize('data', [b'', b'hello', b'hello, world, and more'])
 def test_a_finished_file_that_was_changed_later(expiring, intact, data):
     """Also when nobody would be told any more of one that was taken away."""
-    removed_one, url = finished(expiring), finished(expiring)
+    removed_one, url = (expiring.upload(b'helloworld') for _ in range(2))
     removed(expiring.store.data_path(removed_one))
     wait_until(lambda: expiring.head(removed_one).status == 404, 'to be forgotten')
     expiring.store.data_path(url).write_bytes(data)
