@@ -15,6 +15,7 @@ fail() {
 has() { command -v "$1" >/dev/null 2>&1; }
 has_any() { for tool; do has "$tool" && return; done; return 1; }
 has_header() { echo "#include <$1>" | gcc -E -x c - >/dev/null 2>&1; }
+has_sanitizers() { echo 'int main(void) { return 0; }' | clang -fsanitize=thread -x c -o /dev/null - 2>/dev/null; }
 has_python() { /usr/bin/python3 -c "import $1" 2>/dev/null; }
 has_node() { has npm && node -e 'process.exit(parseInt(process.versions.node) >= 18 ? 0 : 1)' 2>/dev/null; }
 has_php_fpm() { compgen -G '/usr/sbin/php-fpm*' >/dev/null; }
@@ -47,6 +48,7 @@ list_missing() {
     need clang-format has clang-format
     need curl has curl
     need iproute2 has ss
+    need libclang-rt-dev has_sanitizers
     need nghttp2-client has nghttp
     need nginx-light has nginx
     need openssl has openssl
