@@ -262,7 +262,7 @@ def test_a_creation_that_is_cut_keeps_what_came(tus):
         conn.send(b'hello')
         conn.half_close()
         conn.at_end()
-    uid = wait_until(lambda: tus.store.uploads() - before, 'the upload to be there').pop()
+    uid = tus.store.wait_new(before)
     wait_until(lambda: tus.store.info_path(uid).exists(), 'its record')
     assert tus.store.data(uid) == b'hello'
     assert tus.offset('/files/' + uid) == 5
@@ -322,9 +322,9 @@ def test_a_deferred_tusd_upload(tus):
 def test_an_upload_that_is_all_there_is_finished_by_who_meets_it(tus):
     """The server died between the last byte and the record: HEAD finishes it first."""
     url = tus.new(5, b'hell')
+    assert not tus.store.finished(url)
     with tus.store.data_path(url).open('ab') as data:
         data.write(b'o')
-    assert not tus.store.finished(url)
     head = tus.head(url)
     assert (head.get('Upload-Offset'), head.get('Upload-Length')) == ('5', '5')
     assert tus.store.finished(url)

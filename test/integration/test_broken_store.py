@@ -317,7 +317,7 @@ def stateless(full_disk, httpd):
     store = server.make_store()
     server.start(endpoint('Location /files', store))
     full_disk.attach(server)
-    server.allow_log(r'\[tus:error\].*No space left')
+    server.allow_log(r'\[tus:error\].*No space left|or its journal, was damaged')
     tus = Tus(server, store=store)
     tus.disk = full_disk
     tus.state = full_disk.inside / 'state'

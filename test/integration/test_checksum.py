@@ -6,7 +6,7 @@ import pytest
 
 from testenv.checksum import ALGORITHMS, checksum, with_checksum
 from testenv.httpd import MPMS, SANITIZED, endpoint, resident
-from testenv.index import state_of_store
+from testenv.index import OF_THE_INDEX, state_of_store
 from testenv.tus import OCTETS, Tus, assert_error, patch_fields
 from testenv.util import pattern, wait_until
 
@@ -137,7 +137,7 @@ def test_nothing_is_left_in_the_state_directory(tus):
 
     def files():
         return {path.name for path in state_of_store(tus.server).rglob('*')
-                if not path.name.startswith(('index', 'journal'))}
+                if not path.name.startswith(OF_THE_INDEX)}
 
     before = files()
     url = tus.new(10)
@@ -363,7 +363,7 @@ def test_a_storm_of_take_overs(tus):
 def test_a_client_that_stalls(httpd):
     server = httpd()
     store = server.make_store()
-    server.start('RequestReadTimeout body=1\n' + endpoint('Location /files', store))
+    server.start('RequestReadTimeout body=3\n' + endpoint('Location /files', store))
     tus = Tus(server, store=store)
     url = tus.new(15, b'hello')
     with tus.hold(url, 5, 10, b'world', headers=with_checksum(b'worldworld')) as holder:

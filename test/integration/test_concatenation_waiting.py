@@ -9,7 +9,7 @@ import pytest
 
 from testenv.http import Disconnected
 from testenv.httpd import MPMS, alive, endpoint
-from testenv.index import dump, state_of_store
+from testenv.index import OF_THE_INDEX, dump, state_of_store
 from testenv.store import Store, upload_id
 from testenv.tus import Tus, assert_error
 from testenv.util import pattern, wait_until
@@ -338,7 +338,7 @@ def test_kill_9_during_a_big_join(fresh, how):
 
     thread = threading.Thread(target=ask)
     thread.start()
-    uid = wait_until(lambda: fresh.store.uploads() - before, 'the final').pop()
+    uid = fresh.store.wait_new(before)
     wait_until(lambda: fresh.store.size(uid) > 0, 'the join to begin')
     old = fresh.server.children()
     for pid in old:
@@ -366,7 +366,7 @@ def test_head_of_a_final_that_joins(fresh):
     before = fresh.store.uploads()
     thread = threading.Thread(target=fresh.concat, args=[32 * [part]])
     thread.start()
-    uid = wait_until(lambda: fresh.store.uploads() - before, 'the final').pop()
+    uid = fresh.store.wait_new(before)
     wait_until(lambda: fresh.store.size(uid) > 0, 'the join to begin')
     url = '/files/' + uid
     while True:
@@ -387,7 +387,7 @@ def test_nothing_of_it_is_left(fresh):
     def names():
         return {path.relative_to(state_of_store(fresh.server)).as_posix()
                 for path in state_of_store(fresh.server).rglob('*') if path.is_file()
-                and not path.name.startswith(('index', 'journal'))}
+                and not path.name.startswith(OF_THE_INDEX)}
 
     fresh.upload(b'hello')
     before = names()
@@ -445,7 +445,7 @@ def test_a_waiting_final_that_fills_the_disk(tiny):
     assert not tiny.store.finished(url)
     head = tiny.head(url)
     assert head.get('Upload-Offset') is None
-    assert tiny.store.size(url) == 0, 'room for others until it is tried again'
+    wait_until(lambda: tiny.store.size(url) == 0, 'room for others until it is tried again')
     tiny.disk.make_room()
     wait_until(lambda: tiny.head(url).get('Upload-Offset'), 'the join')
     assert_joined(tiny, url, 2 * data)

@@ -179,7 +179,7 @@ def test_an_orphan_of_a_killed_child_is_removed(tus):
         conn.send_head('POST', '/files/', [('Tus-Resumable', '1.0.0'), ('Upload-Length', 100),
                                            ('Content-Type', OCTETS), ('Content-Length', 100)])
         conn.send(b'hello')
-        uid = wait_until(lambda: tus.store.uploads() - before, 'the data file').pop()
+        uid = tus.store.wait_new(before)
         wait_until(lambda: tus.store.size(uid) == 5, 'the first bytes')
         for pid in tus.server.children():
             os.kill(pid, signal.SIGKILL)

@@ -80,7 +80,7 @@ def test_a_creation_with_data_is_not_disturbed(tus):
             ('Tus-Resumable', '1.0.0'), ('Upload-Length', 10), ('Content-Length', 10),
             ('Content-Type', 'application/offset+octet-stream')])
         conn.send(b'hello')
-        url = '/files/' + wait_until(lambda: tus.store.uploads() - before, 'the upload').pop()
+        url = '/files/' + tus.store.wait_new(before)
         wait_until(lambda: tus.store.size(url) == 5, 'the first bytes')
         assert tus.head(url).status == 404
         assert tus.delete(url).status == 404

@@ -12,6 +12,10 @@ BESIDE = Path(__file__).resolve().parents[2] / 'tus_index_dump'
 TOOL = Path(os.environ.get('TUS_INDEX_DUMP', BESIDE))
 
 
+# What the names begin with of files that are changed in the background.
+OF_THE_INDEX = ('index', 'journal', 'clean', 'fold.lock', 'rebuild')
+
+
 def state_of_store(server):
     """The one directory that TusStateDir has for the one store of a server."""
     found = [path for path in server.state_dir.iterdir() if path.is_dir()]

@@ -3,6 +3,8 @@ import json
 import os
 from pathlib import Path
 
+from .util import wait_until
+
 
 def upload_id(url):
     """The id is the last segment of an upload's URL."""
@@ -48,6 +50,11 @@ class Store:
 
     def uploads(self):
         return {name for name in self.files() if not name.endswith('.info')}
+
+    def wait_new(self, before):
+        """The id of an upload that is not one of `before`, once its data file is there."""
+        return wait_until(lambda: {name for name in self.uploads() - before
+                                   if not name.startswith('.')}, 'a new upload').pop()
 
     def snapshot(self):
         """Everything that must be as it was after a request that was refused."""
