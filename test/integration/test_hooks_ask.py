@@ -41,7 +41,7 @@ def tus(shared):
     """One server for all; nothing is left of the test before."""
     shared.begin()
     for path in sorted(shared.store.path.rglob('*'), reverse=True):
-        path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink()
+        path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)
     return shared
 
 
@@ -83,8 +83,9 @@ def test_what_is_left_out_is_not_asked(hook_server, httpd):
     url = tus.upload(b'hello')
     tus.delete(url)
     tus.told(upload_id(url), *ALL)
+    hooks.wait(1, 'post-receive')
     assert not hooks.of('pre-finish', 'pre-terminate')
-    assert len(hooks.of('pre-create')) == 1 and hooks.of('post-receive')
+    assert len(hooks.of('pre-create')) == 1
 
 
 def test_nothing_is_asked_of_what_is_refused_anyway(tus):
@@ -519,10 +520,9 @@ def test_progress_is_told_at_the_end(tus):
     for offset, body in ((0, b'hello'), (5, b''), (5, b'world')):
         tus.append(url, offset, body)
         if body:
-            wait_until(lambda: any(call.upload['Offset'] == offset + 5
-                                   for call in tus.hooks.of('post-receive')), 'progress')
+            wait_until(lambda: offset + 5 in offsets_told(tus.hooks, url), 'progress')
     tus.told(upload_id(url), *FINISHED)
-    assert {call.upload['Offset'] for call in tus.hooks.of('post-receive')} == {5, 10}
+    assert set(offsets_told(tus.hooks, url)) == {5, 10}
 
 
 def test_progress_is_told_of_what_an_interrupted_request_brought(tus):
@@ -1008,9 +1008,9 @@ def test_tries_end_with_the_time_of_a_request(hook_server, httpd):
     hooks = hook_server([{'status': 500}])
     server = httpd()
     store = server.make_store()
-    server.start('Timeout 1\n' + endpoint('Location /files', store,
+    server.start('Timeout 3\n' + endpoint('Location /files', store,
                                           f'TusHook {hooks.url} pre-create',
-                                          'TusHookRetry 100 300ms'))
+                                          'TusHookRetry 100 600ms'))
     failed(server, hooks.url, status=500)
     assert_failed(Tus(server).create(5))
     assert len(hooks.of()) == 3
@@ -1018,7 +1018,7 @@ def test_tries_end_with_the_time_of_a_request(hook_server, httpd):
 
 def test_nobody_tries_again_for_a_client_that_is_gone(hook_server, httpd):
     hooks = hook_server([{'status': 500}])
-    tus = start(httpd(), hooks, 'TusHookRetry 5 1s', events='pre-create')
+    tus = start(httpd(), hooks, 'TusHookRetry 5 20s', events='pre-create')
     failed(tus.server, hooks.url, status=500)
     with tus.connect() as conn:
         conn.send_request('POST', '/files/', [('Tus-Resumable', '1.0.0'), ('Upload-Length', 5)],
@@ -1103,6 +1103,7 @@ def test_signatures(hook_server, httpd, how):
     tus = start(server, hooks, f'TusHookSecret {said}')
     url = tus.upload(b'hello')
     tus.told(upload_id(url), *FINISHED)
+    hooks.wait(1, 'post-receive')
     assert {'pre-create', 'pre-finish', 'post-receive'} <= set(hooks.types())
     for call in hooks.of():
         assert verify(call, secret) and not verify(call, 'another')

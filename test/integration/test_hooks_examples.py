@@ -381,8 +381,8 @@ def test_what_waits_goes_out_now(hook_server, httpd):
     """Its next try is an hour away, and so is the endpoint's."""
     one = Recipes(hook_server, httpd, 'TusHookRetry 3 1h')
     one.hooks.start()
-    before = {path: path.stat().st_mtime for path in spool.files(one.server)}
-    assert max(before.values()) > time.time() + 300
+    wait_until(lambda: max(path.stat().st_mtime for path in spool.files(one.server))
+               > time.time() + 300, 'the next try to be put off')
     one.run(0, 'Not to wait for the next try')
     one.server.graceful(one.configuration)
     one.told()

@@ -453,6 +453,7 @@ def test_a_proxy_of_the_environment_is_not_used(hook_server, httpd):
 def test_an_endpoint_that_comes_back(tus):
     """It is found on a new connection, without any client noticing."""
     tus.new(5)
+    spool.wait_empty(tus.server)    # else who tells it may find nobody
     tus.hooks.stop()
     tus.hooks.start()
     assert tus.create(5).status == 201

@@ -220,7 +220,7 @@ def test_it_waits_longer_each_time(hooks, httpd, rule):
         hooks.wait(count, 'pre-finish', timeout=60)
         times.append(time.monotonic())
     pauses = [after - before for before, after in zip(times, times[1:])]
-    assert pauses[0] > 0.9 and pauses[1] > 1.9, pauses
+    assert pauses[0] > 0.5 and pauses[1] > 1.5, pauses
     assert not tus.store.finished(url)
     tus.answers()
     wait_finished(tus, url)

@@ -325,6 +325,7 @@ def test_of_an_htaccess(site, text, lines, secret):
     site.begin(text, *lines)
     uid = site.live()
     site.tus.told(uid, *TOLD)
+    site.hooks.wait(1, 'post-receive', upload=uid)
     assert {call.type for call in site.hooks.of()} == set(EVENTS.split())
     assert_signed(site.hooks.of(), secret)
 
