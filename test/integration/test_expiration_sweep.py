@@ -39,7 +39,7 @@ def fresh(httpd):
     """A server of one's own, whose stores can be changed while it is down."""
     server = httpd()
     store = server.make_store()
-    server.configuration = (endpoint('Location /files', store, 'TusExpire 1s')
+    server.configuration = (endpoint('Location /files', store, 'TusExpire 2s')
                             + endpoint('Location /soon', store, 'TusExpire 100ms'))
     return Tus(server.start(server.configuration), store=store)
 
@@ -99,7 +99,7 @@ def test_first_gone_then_not_found(tus):
         assert data or time.time() >= over, 'its data is gone early'
         assert info or time.time() >= over + 1.5, 'its record is gone early'
         assert before < over + PATIENCE
-    assert seen == [200, 410, 404]
+    assert seen in ([200, 410, 404], [200, 404]), 'a machine that stands still may not see one'
     wait_gone(tus.store, url)
 
 
@@ -109,13 +109,15 @@ def test_bytes_keep_it_alive(tus):
         url = tus.new(1000, b'x')
         born = time.time()
         offset = 1
-        while time.time() < born + 2:
-            wait_expiry(tus, url, 0.3)
-            if tus.patch(url, offset, b'x').status == 410:
-                assert gone(tus.store, url) or time.time() > modified(tus, url) + 1.5
-                return None     # this machine paused for too long
-            offset += 1
-        return url
+        with contextlib.suppress(FileNotFoundError):    # this machine paused for too long
+            while time.time() < born + 2:
+                wait_expiry(tus, url, 0.3)
+                if tus.patch(url, offset, b'x').status == 410:
+                    assert time.time() > modified(tus, url) + 1.5
+                    return None
+                offset += 1
+            return url
+        return None
 
     wait_gone(tus.store, wait_until(outlive_it, 'bytes to come in time', PATIENCE))
 
@@ -138,7 +140,7 @@ def test_a_running_creation_is_left_alone(tus):
             ('Tus-Resumable', '1.0.0'), ('Upload-Length', 10), ('Content-Length', 10),
             ('Content-Type', 'application/offset+octet-stream')])
         conn.send(b'hello')
-        uid = wait_until(lambda: tus.store.uploads() - before, 'the upload').pop()
+        uid = tus.store.wait_new(before)
         wait_until(lambda: tus.store.size(uid) == 5, 'the first bytes')
         wait_expiry(tus, uid, 1.5)
         wait_sweeps(tus)
@@ -470,7 +472,7 @@ class Site:
     def __init__(self, server, name):
         self.path = server.make_dir(server.htdocs / name)
         self.store = Store(server.make_dir(self.path / 'store'))
-        (self.path / '.htaccess').write_text('TusEngine On\nTusStore file store\nTusExpire 1s\n')
+        (self.path / '.htaccess').write_text('TusEngine On\nTusStore file store\nTusExpire 2s\n')
         self.tus = Tus(server, f'/{name}/', self.store)
 
 
@@ -579,7 +581,7 @@ def test_an_htaccess_store_that_was_swapped(host, restarted):
     if restarted:
         host.start()
     last = aside / upload_id(urls[-1])
-    wait_until(lambda: time.time() > last.stat().st_mtime + 1, 'the expiry')
+    wait_until(lambda: time.time() > last.stat().st_mtime + 2, 'the expiry')
     host.wait_sweeps()
     for copy, before in copies.items():
         assert_untouched(before, copy)
@@ -602,7 +604,7 @@ def test_a_store_whose_owner_changed(host, site):
     os.chown(site.store.path, 0, -1)
     site.store.path.chmod(0o777)
     host.server.allow_log(r'\[tus:(warn|error)\]')
-    wait_expiry(site.tus, url, 1)
+    wait_expiry(site.tus, url, 2)
     host.wait_sweeps()
     assert site.store.data(url) == b'hello'
 
