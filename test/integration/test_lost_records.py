@@ -3,12 +3,10 @@
 Nothing was promised of such an upload. It is not found, so that its client begins anew, and the log
 names it; its files prove nothing of who made them, and stay.
 """
-from contextlib import suppress
-
 import pytest
 
 from testenv.httpd import MPM_SETTINGS, endpoint
-from testenv.index import dump, state_of_store
+from testenv.index import dump, is_noted, state_of_store, wait_indexed
 from testenv.store import upload_id
 from testenv.tus import Tus, assert_error
 from testenv.util import wait_until
@@ -25,6 +23,8 @@ def tus(httpd):
 
 
 def lose(tus, url, text):
+    """When no sweep is about to meet it and to say so as well."""
+    wait_indexed(state_of_store(tus.server), url)
     tus.store.info_path(url).write_bytes(text)
 
 
@@ -35,7 +35,6 @@ def warnings(tus, url):
 @pytest.mark.parametrize('text', TEXTS.values(), ids=TEXTS)
 def test_no_request_finds_it(tus, text):
     url = tus.new(10, b'hello')
-    wait_until(lambda: upload_id(url) in dump(state_of_store(tus.server)), 'the index')
     lose(tus, url, text)
     before = tus.store.snapshot()
     for count, request in enumerate((lambda: tus.head(url), lambda: tus.get(url),
@@ -53,6 +52,7 @@ def test_no_request_finds_it(tus, text):
 def test_it_is_no_part(tus, text):
     good, lost = tus.partial(5, b'hello'), tus.partial(5, b'wor')
     waiting = tus.final([good, lost])
+    wait_indexed(state_of_store(tus.server), waiting)
     lose(tus, lost, text)
     tus.server.expect_log(rf'\[tus:warn\].*UploadLost id={upload_id(lost)}')
     assert_error(tus.concat([good, lost]), 400, 'ERR_INVALID_CONCAT')
@@ -63,28 +63,20 @@ def test_it_is_no_part(tus, text):
     assert tus.store.data(lost) == b'wor'
 
 
-def mentions(path, url):
-    with suppress(FileNotFoundError):    # the sweep is through with it
-        return upload_id(url) in path.read_text()
-    return False
-
-
 @pytest.mark.parametrize('text', TEXTS.values(), ids=TEXTS)
 def test_a_rebuild_leaves_it_and_goes_on(tus, text):
     """As after a restart of the system: the index is made anew."""
     kept, lost = tus.new(10, b'hello'), tus.new(10, b'hello')
     state = state_of_store(tus.server)
-    wait_until(lambda: upload_id(lost) in dump(state), 'the index')
-    tus.server.stop()
     lose(tus, lost, text)
+    tus.server.stop()
     before = tus.store.snapshot()
     (state / 'clean').unlink()
     tus.server.expect_log(rf'\[tus:warn\].*UploadLost id={upload_id(lost)}')
     tus.server.start(endpoint('Location /files', tus.store))
     other = tus.new(10, b'hello')
     wait_until(lambda: dump(state).keys() == {upload_id(kept), upload_id(other)}, 'the index')
-    wait_until(lambda: not any(mentions(path, lost) for path in state.iterdir()
-                               if path.name.startswith(('journal', 'rebuild'))), 'the journal')
+    wait_until(lambda: not is_noted(state, lost), 'the journal')
     assert warnings(tus, lost) == 1, 'one line for a rebuild'
     assert {name: tus.store.snapshot()[name] for name in before} == before
     assert tus.append(kept, 5, b'world') == 10
@@ -112,7 +104,6 @@ def test_deep_nesting_is_damage(httpd, text):
     tus = Tus(server, store=store)
     deep, kept = tus.new(10, b'hello'), tus.new(10, b'hello')
     state = state_of_store(server)
-    wait_until(lambda: upload_id(deep) in dump(state), 'the index')
     lose(tus, deep, text)
     for request in (lambda: tus.head(deep), lambda: tus.get(deep), lambda: tus.delete(deep),
                     lambda: tus.patch(deep, 5, b'world')):

@@ -6,7 +6,8 @@ import os
 import subprocess
 from pathlib import Path
 
-from .util import give_to_user
+from .store import upload_id
+from .util import give_to_user, wait_until
 
 BESIDE = Path(__file__).resolve().parents[2] / 'tus_index_dump'
 TOOL = Path(os.environ.get('TUS_INDEX_DUMP', BESIDE))
@@ -36,6 +37,20 @@ def dump(state, driver='sdbm'):
     by_id = {entry['id']: entry for entry in entries}
     assert len(by_id) == len(entries), 'an id twice'
     return by_id
+
+
+def is_noted(state, url):
+    """Whether a sweep is going to look at an upload: for the journal, or to make the index anew."""
+    for path in state.iterdir():
+        with contextlib.suppress(FileNotFoundError):    # the sweep is through with it
+            if path.name.startswith(('journal', 'rebuild')) and upload_id(url) in path.read_text():
+                return True
+    return False
+
+
+def wait_indexed(state, url):
+    """Until the index holds an upload, and no sweep has reason to look at it again."""
+    wait_until(lambda: upload_id(url) in dump(state) and not is_noted(state, url), 'the index')
 
 
 @contextlib.contextmanager
