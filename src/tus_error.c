@@ -171,12 +171,23 @@ const tus_error_t *tus_error_reply(apr_pool_t *p, tus_err_e err, const tus_reply
     return error;
 }
 
+const tus_reply_t *tus_reply_copy(const tus_reply_t *reply, apr_pool_t *p)
+{
+    tus_reply_t *copy = apr_pmemdup(p, reply, sizeof(*reply));
+
+    copy->content_type = apr_pstrdup(p, reply->content_type);
+    copy->body = apr_pstrdup(p, reply->body);
+    copy->headers = reply->headers ? apr_table_clone(p, reply->headers) : NULL;
+    return copy;
+}
+
 const tus_error_t *tus_error_copy(const tus_error_t *error, apr_pool_t *p)
 {
     tus_error_t *copy = apr_pmemdup(p, error, sizeof(*error));
 
     copy->message = apr_pstrdup(p, error->message);
-    copy->detail = error->detail ? apr_pstrdup(p, error->detail) : NULL;
+    copy->detail = apr_pstrdup(p, error->detail);
+    copy->reply = error->reply ? tus_reply_copy(error->reply, p) : NULL;
     return copy;
 }
 

@@ -100,13 +100,14 @@ static void let_go(tus_progress_t *progress)
     }
 }
 
-static void stop_upload(tus_progress_t *progress, const tus_verdict_t *verdict)
+/* The request answers when this call, and all that is of its pool, may be gone. */
+static void stop_upload(tus_progress_t *progress, const tus_reply_t *reply)
 {
     tus_locks_t *locks = tus_shared_locks();
 
     apr_thread_mutex_lock(mutex);
     if (!apr_atomic_read32(&progress->is_stopped)) { /* by another hook */
-        progress->reply = tus_hook_reply(verdict, progress->pool);
+        progress->reply = tus_reply_copy(reply, progress->pool);
         apr_atomic_set32(&progress->is_stopped, 1);
     }
     apr_thread_mutex_unlock(mutex);
@@ -147,7 +148,7 @@ static void tell(const call_t *call)
         log_failed(hook, call->progress, &called, wrong);
     }
     else if (verdict->stop_upload) {
-        stop_upload(call->progress, verdict);
+        stop_upload(call->progress, tus_hook_reply(verdict, call->pool));
     }
 }
 

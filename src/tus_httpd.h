@@ -850,7 +850,7 @@ const tus_error_t *tus_hook_ask_late(tus_hook_e type, tus_upload_t *upload);
 /** Nonzero if one of these hooks, of tus_hook_t, rests. */
 int tus_hook_is_resting(const apr_array_header_t *hooks);
 
-/** What a refusal says to the client, allocated from p. */
+/** What a refusal says to the client, in the words of the verdict; the rest allocated from p. */
 const tus_reply_t *tus_hook_reply(const tus_verdict_t *verdict, apr_pool_t *p);
 
 /* ---- tus_hook_record.c: the hooks in a record, for a sweep ---------------------------- */

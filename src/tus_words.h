@@ -93,7 +93,10 @@ const tus_error_t *tus_error_system(apr_pool_t *p, apr_status_t rv, const char *
  */
 const tus_error_t *tus_error_reply(apr_pool_t *p, tus_err_e err, const tus_reply_t *reply);
 
-/** The same error, allocated from p. */
+/** The same reply with all its texts, allocated from p. */
+const tus_reply_t *tus_reply_copy(const tus_reply_t *reply, apr_pool_t *p);
+
+/** The same error, its reply too, allocated from p. */
 const tus_error_t *tus_error_copy(const tus_error_t *error, apr_pool_t *p);
 
 /**

@@ -124,6 +124,41 @@ START_TEST(module_may_choose_the_status)
 }
 END_TEST
 
+START_TEST(copy_keeps_no_text_of_the_first)
+{
+    char message[] = "no", type[] = "text/html", body[] = "<p>no</p>", value[] = "b";
+    tus_reply_t reply = { .content_type = type,
+                          .body = body,
+                          .headers = apr_table_make(unit_pool, 1) };
+    const tus_error_t error = { .message = message, .reply = &reply };
+    const tus_error_t *copy;
+
+    apr_table_setn(reply.headers, "X-A", value);
+    copy = tus_error_copy(&error, unit_pool);
+    memset(message, 'x', 1);
+    memset(type, 'x', 1);
+    memset(body, 'x', 1);
+    memset(value, 'x', 1);
+    apr_table_clear(reply.headers);
+    ck_assert_str_eq(copy->message, "no");
+    ck_assert_ptr_null(copy->detail);
+    ck_assert_str_eq(copy->reply->content_type, "text/html");
+    ck_assert_str_eq(copy->reply->body, "<p>no</p>");
+    ck_assert_str_eq(apr_table_get(copy->reply->headers, "X-A"), "b");
+}
+END_TEST
+
+START_TEST(copy_of_an_empty_reply)
+{
+    const tus_reply_t *copy = tus_reply_copy(&(tus_reply_t){ .status = 418 }, unit_pool);
+
+    ck_assert_int_eq(copy->status, 418);
+    ck_assert_ptr_null(copy->content_type);
+    ck_assert_ptr_null(copy->body);
+    ck_assert_ptr_null(copy->headers);
+}
+END_TEST
+
 START_TEST(reason_is_a_sentence_for_our_own_statuses)
 {
     ck_assert_ptr_nonnull(tus_error_reason(TUS_EDAMAGED));
@@ -146,6 +181,8 @@ Suite *error_suite(void)
     tcase_add_test(tcase, full_disk_is_507);
     tcase_add_loop_test(tcase, other_failures_are_500, 0, 5);
     tcase_add_loop_test(tcase, module_may_choose_the_status, 0, 2);
+    tcase_add_test(tcase, copy_keeps_no_text_of_the_first);
+    tcase_add_test(tcase, copy_of_an_empty_reply);
     tcase_add_test(tcase, reason_is_a_sentence_for_our_own_statuses);
     return suite;
 }
