@@ -8,7 +8,7 @@ from urllib.parse import unquote_to_bytes
 
 import pytest
 
-from testenv.httpd import SANITIZED, endpoint, resident
+from testenv.httpd import SANITIZED, endpoint, one_child, resident
 from testenv.tus import Tus, assert_error, metadata
 from testenv.util import pattern, wait_until
 
@@ -296,8 +296,6 @@ def test_an_upload_is_no_page_with_includes(including, way, filetype):
 # -- memory ----------------------------------------------------------------------------------------
 
 READERS = 32
-ONE_CHILD = ('StartServers 1\nServerLimit 1\nThreadsPerChild 64\nMinSpareThreads 1\n'
-             'MaxSpareThreads 64\nMaxRequestWorkers 64')
 
 
 def unsent(port):
@@ -317,7 +315,7 @@ def stands_still(port):
 
 @pytest.mark.parametrize('tls', [False, True], ids=['plain', 'tls'])
 def test_a_reader_that_stalls_takes_little_memory(httpd, tls):
-    server = httpd(mpm_settings=ONE_CHILD, tls=tls)
+    server = httpd(mpm_settings=one_child(64), tls=tls)
     store = server.make_store()
     server.start(endpoint('Location /files', store) + (server.tls_vhost() if tls else ''))
     tus = Tus(server, store=store, tls=tls)

@@ -13,7 +13,7 @@ from testenv.expiry import backdate
 from testenv.h2 import H2Connection
 from testenv.hooked import EVENTS, Hooked, assert_failed, failed, start, verify
 from testenv.hookserver import HookServer
-from testenv.httpd import endpoint
+from testenv.httpd import endpoint, one_child
 from testenv.store import Store, upload_id
 from testenv.tus import Tus, assert_error, metadata, patch_fields
 from testenv.util import give_to_user, wait_until
@@ -667,6 +667,26 @@ def test_a_stopped_upload(tus, said, status, body):
     assert tus.head(url).status == 404
     tus.assert_nothing_made()
     tus.told(upload_id(url), *GONE)
+
+
+def test_many_stopped_at_a_time(hook_server, httpd):
+    """Each request has the answer that its own upload was stopped with, whole."""
+    hooks = hook_server()
+    tus = start(httpd(mpm_settings=one_child(8)), hooks)
+    tus.says('post-receive', lambda call: {
+        'StopUpload': True,
+        'HTTPResponse': response(422, 50 * call.upload['ID'], **{'X-Stopped': call.upload['ID']})})
+
+    def stopped(_):
+        url = tus.new(1000)
+        with tus.told_of_progress(url, 1000) as patch:
+            answer = patch.response()
+        return upload_id(url), answer
+
+    with ThreadPoolExecutor(8) as pool:
+        for uid, answer in pool.map(stopped, range(100)):
+            assert (answer.status, answer.body) == (422, 50 * uid.encode())
+            assert answer.get('X-Stopped') == uid
 
 
 @pytest.mark.parametrize('delay', [0, 0.5])

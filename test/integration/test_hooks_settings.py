@@ -183,11 +183,12 @@ def full(place):
     faults.watch(one.store.path)
     one.server.allow_log('.')
     url = one.tus.new(10, b'hello')
-    with faults.armed(DIE_AFTER, kinds=('write',), suffix=upload_id(url)):
-        with pytest.raises((Disconnected, OSError)):
-            one.tus.patch(url, 5, b'world')
     one.uid = upload_id(url)
     one.assert_told(one.uid, 'one', 'post-create')
+    spool.wait_empty(one.server)    # who dies before that is done tells it again
+    with faults.armed(DIE_AFTER, kinds=('write',), suffix=one.uid):
+        with pytest.raises((Disconnected, OSError)):
+            one.tus.patch(url, 5, b'world')
     return one
 
 

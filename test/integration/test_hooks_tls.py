@@ -8,14 +8,12 @@ import pytest
 from testenv import spool
 from testenv.ca import Authority
 from testenv.hooked import assert_failed, failed, start
-from testenv.httpd import endpoint
+from testenv.httpd import endpoint, one_child
 from testenv.mounts import with_mount
 from testenv.store import upload_id
 from testenv.tus import Tus
 from testenv.util import free_port
 
-ONE_CHILD = ('StartServers 1\nServerLimit 1\nThreadsPerChild 8\nMinSpareThreads 1\n'
-             'MaxSpareThreads 8\nMaxRequestWorkers 8')
 
 
 @pytest.fixture(scope='module')
@@ -148,7 +146,7 @@ def test_not_verified_at_all(hook_server, httpd):
 def test_a_kept_connection_that_nobody_verified_is_not_taken(hook_server, httpd, stranger):
     """Who does verify gets a connection of its own, and with it an error."""
     hooks = hook_server(tls=stranger.sign('DNS:localhost'))
-    server = httpd(mpm_settings=ONE_CHILD)
+    server = httpd(mpm_settings=one_child(8))
     store = server.make_store()
     where = f'TusHook {hooks.url} pre-create'
     server.start(endpoint('Location /off', store, where, 'TusHookVerify Off')
@@ -167,7 +165,7 @@ def test_a_kept_connection_that_nobody_verified_is_not_taken(hook_server, httpd,
 
 def test_connections_are_kept(https, trusting):
     """One handshake does for many calls, of pre-* and of post-*."""
-    tus = start(trusting(mpm_settings=ONE_CHILD), https, events='pre-create')
+    tus = start(trusting(mpm_settings=one_child(8)), https, events='pre-create')
     for _ in range(10):
         tus.new(5)
     assert len(https.of()) == 10 and https.connections == 1

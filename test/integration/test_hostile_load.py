@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from testenv.checksum import with_checksum
-from testenv.httpd import SANITIZED, endpoint, resident
+from testenv.httpd import SANITIZED, endpoint, one_child, resident
 from testenv.relay import ink
 from testenv.stream import assert_stretch, stretch
 from testenv.tus import OCTETS, Tus, assert_error, patch_fields, roundtrip
@@ -27,8 +27,6 @@ STALLED = 1000
 MANY_THREADS = ('StartServers 8\nServerLimit 20\nThreadsPerChild 64\nMinSpareThreads 16\n'
                 'MaxSpareThreads 1280\nMaxRequestWorkers 1280')
 MANY_PROCESSES = 'StartServers 24\nMinSpareServers 8\nMaxSpareServers 40\nMaxRequestWorkers 40'
-ONE_CHILD = ('StartServers 1\nServerLimit 1\nThreadsPerChild 32\nMinSpareThreads 1\n'
-             'MaxSpareThreads 32\nMaxRequestWorkers 32')
 
 
 def allow_files(number):
@@ -45,7 +43,7 @@ def started(server, *lines):
 
 @pytest.fixture(scope='module')
 def tus(shared_httpd):
-    return started(shared_httpd(mpm_settings=ONE_CHILD), 'TusLockTimeout 20s',
+    return started(shared_httpd(mpm_settings=one_child(32)), 'TusLockTimeout 20s',
                    'KeepAliveTimeout 60', 'MaxKeepAliveRequests 0')
 
 

@@ -5,15 +5,13 @@ from pathlib import Path
 import pytest
 
 from testenv.http import Connection
-from testenv.httpd import HERE, MODULE, endpoint
+from testenv.httpd import HERE, MODULE, endpoint, one_child
 from testenv.index import state_of_store
 from testenv.modules import build, compile_module, load
 from testenv.store import upload_id
 from testenv.tus import Tus, assert_error, b64, metadata
 from testenv.util import give_to_user, pattern, wait_until
 
-ONE_CHILD = ('StartServers 1\nServerLimit 1\nThreadsPerChild 8\nMinSpareThreads 1\n'
-             'MaxSpareThreads 8\nMaxRequestWorkers 8')
 OBSERVER = '<Location /observer>\n    SetHandler tus-observer\n</Location>\n'
 CREATION = 'creation,creation-with-upload,creation-defer-length'
 
@@ -56,7 +54,7 @@ def mem_config(path, *lines):
 
 @pytest.fixture(scope='module')
 def mem(shared_httpd):
-    server = shared_httpd(mpm_settings=ONE_CHILD)
+    server = shared_httpd(mpm_settings=one_child(8))
     path = '/there/is/no/such/directory'
     server.start('LogLevel warn tus:info\n'
                  + mem_config(path, 'TusExpire 1h', 'TusMaxSize 1M', 'TusLockTimeout 2s'))
@@ -156,14 +154,14 @@ def test_the_sweep_leaves_it_alone(mem):
 
 
 def test_its_capabilities_are_logged(httpd):
-    server = httpd(mpm_settings=ONE_CHILD)
+    server = httpd(mpm_settings=one_child(8))
     server.start('LogLevel warn tus:info\n' + mem_config('/no/such/directory'))
     server.wait_log(rf'TusStore mem /no/such/directory .* {CREATION}\n')
 
 
 def test_its_path_is_only_a_name(httpd):
     """It may be that of a directory, and of another store; what lies there is served."""
-    server = httpd(mpm_settings=ONE_CHILD)
+    server = httpd(mpm_settings=one_child(8))
     path = server.make_dir(server.htdocs / 'public')
     (path / 'page.txt').write_text('hello')
     server.start(mem_config(path))
@@ -174,7 +172,7 @@ def test_its_path_is_only_a_name(httpd):
 
 
 def test_a_failure_does_not_speak_of_a_directory(httpd):
-    server = httpd(mpm_settings=ONE_CHILD)
+    server = httpd(mpm_settings=one_child(8))
     server.start(load('tus_observer') + mem_config('/no/such/directory'))
     server.expect_log('ERR_INTERNAL_SERVER_ERROR')
     wish = metadata(storage='elsewhere')
@@ -185,7 +183,7 @@ def test_a_failure_does_not_speak_of_a_directory(httpd):
 
 @pytest.mark.parametrize('first', [True, False])
 def test_the_order_of_loading_does_not_matter(httpd, first):
-    server = httpd(mpm_settings=ONE_CHILD)
+    server = httpd(mpm_settings=one_child(8))
     server.configure(mem_endpoint('/any/path'))
     config = server.root / 'httpd.conf'
     ours, theirs = f'LoadModule tus_module "{MODULE}"\n', load('tus_store_mem')

@@ -18,7 +18,7 @@ import pytest
 
 from testenv.checksum import with_checksum
 from testenv.http import Connection, request_head
-from testenv.httpd import MPMS, endpoint
+from testenv.httpd import MPMS, endpoint, one_child
 from testenv.stream import assert_stretch, stretch
 from testenv.tus import Tus, assert_error, patch_fields
 from testenv.util import AS_ROOT, free_port, pattern, run_user, wait_until
@@ -27,8 +27,6 @@ KIB = 1 << 10
 MIB = 1 << 20
 LEAST = 128 * KIB
 
-ONE_CHILD = ('StartServers 1\nServerLimit 1\nThreadsPerChild 32\nMinSpareThreads 1\n'
-             'MaxSpareThreads 32\nMaxRequestWorkers 32')
 
 # Takes all that one user may have of pipes, and says so.
 HOG = '''
@@ -54,7 +52,7 @@ def started(server, *lines, store=None):
 
 @pytest.fixture(scope='module')
 def tus(shared_httpd):
-    return started(shared_httpd(mpm_settings=ONE_CHILD))
+    return started(shared_httpd(mpm_settings=one_child(32)))
 
 
 class Spliced:

@@ -19,6 +19,7 @@ HERE = Path(__file__).resolve().parent
 MODULE = Path(os.environ.get('MOD_TUS_SO', HERE.parents[2] / '.libs' / 'mod_tus.so')).resolve()
 MPMS = os.environ.get('TUS_MPM', 'event,worker,prefork').split(',')
 SANITIZED = bool(os.environ.get('HTTPD_PRELOAD'))
+AT_ONCE = '\nMaxMemFree 1' if SANITIZED else ''     # what a pool had is freed, and seen by ASan
 
 # What a fresh Debian enables; a module that is compiled in has no file and needs no LoadModule.
 STOCK_MODULES = ['unixd', 'log_config', 'logio', 'watchdog', 'access_compat', 'alias',
@@ -34,6 +35,13 @@ MPM_SETTINGS = {
     'prefork': 'StartServers 4\nServerLimit 32\nMinSpareServers 1\nMaxSpareServers 32\n'
                'MaxRequestWorkers 32',
 }
+
+
+def one_child(threads):
+    """mpm_settings of event and worker: all that happens shares one process."""
+    return (f'StartServers 1\nServerLimit 1\nThreadsPerChild {threads}\nMinSpareThreads 1\n'
+            f'MaxSpareThreads {threads}\nMaxRequestWorkers {threads}')
+
 
 ENDING = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 
@@ -99,7 +107,7 @@ class Httpd:
         self.modules = [f'mpm_{mpm}', *STOCK_MODULES, *modules]
         self.tus = tus
         self.umask = umask
-        self.mpm_settings = mpm_settings or MPM_SETTINGS[mpm]
+        self.mpm_settings = (mpm_settings or MPM_SETTINGS[mpm]) + AT_ONCE
         self.prefix = list(prefix)
         self.environment = dict(environment)
         self.root = Path(tempfile.mkdtemp(prefix='mod_tus-'))
