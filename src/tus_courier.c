@@ -284,7 +284,6 @@ static apr_time_t go_through(round_t *round)
         teller.baton = round;
         rv = tus_spool_work(&shard->files, round->begin, round->begin + PASS_BUDGET, &teller, &next,
                             round->pass.pool);
-        tus_deliver_end(&round->pass);
         apr_thread_mutex_lock(courier.mutex);
         if (--shard->users == 0) {
             tus_spool_dir_unlock(&shard->files);
@@ -294,6 +293,7 @@ static apr_time_t go_through(round_t *round)
     else if (!APR_STATUS_IS_ENOENT(rv)) { /* else nobody ever put anything */
         next = round->begin + (APR_STATUS_IS_EBUSY(rv) ? BUSY : AGAIN);
     }
+    tus_deliver_end(&round->pass); /* the place that it was given, too, goes to another */
     log_worked(shard, rv);
     return next;
 }
@@ -502,6 +502,7 @@ static void tick(server_rec *s, apr_pool_t *p)
 
 static apr_status_t start(server_rec *s)
 {
+    apr_pool_t *shared; /* of those who hold the mutex; the other one is this thread's alone */
     apr_status_t rv;
 
     memset(&courier, 0, sizeof(courier));
@@ -511,7 +512,8 @@ static apr_status_t start(server_rec *s)
     apr_pool_create(&courier.pool, NULL);
     courier.by_name = apr_hash_make(courier.pool);
     courier.stores = apr_array_make(courier.pool, 16, sizeof(store_t *));
-    courier.healths = tus_health_open(THREADS, wake, courier.pool);
+    apr_pool_create(&shared, courier.pool);
+    courier.healths = tus_health_open(THREADS, wake, shared);
     rv = apr_thread_mutex_create(&courier.mutex, APR_THREAD_MUTEX_DEFAULT, courier.pool);
     return rv == APR_SUCCESS ? apr_thread_pool_create(&courier.threads, 0, THREADS, courier.pool)
                              : rv;

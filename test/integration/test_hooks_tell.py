@@ -1,4 +1,5 @@
 """post-*: told after the answer, at least once, in order, whatever dies in between."""
+import contextlib
 import errno
 import itertools
 import os
@@ -15,7 +16,7 @@ import pytest
 from testenv import spool
 from testenv.faults import ALL, DIE_AFTER, EVER, FAIL, KINDS, ROOM, Faults
 from testenv.http import Disconnected
-from testenv.httpd import SANITIZED, HttpdError, alive, endpoint, resident
+from testenv.httpd import SANITIZED, HttpdError, alive, endpoint, one_child, resident
 from testenv.index import state_of_store, without_sweep
 from testenv.powerloss import Disk
 from testenv.store import Store, upload_id
@@ -135,6 +136,28 @@ def test_told_within_two_seconds(teller, mpm):
         late.append(time.monotonic() - began)
     print(f'{mpm}: told after {min(late):.3f} to {max(late):.3f} s')
     assert min(late) < 2
+
+
+def test_a_place_at_the_endpoint_is_not_lost(teller, hook_server):
+    """Who is given one cannot use it while another server is at work on its shard."""
+    probe = hook_server()
+    one = teller(f'TusHook {probe.url} post-create', events='post-create',
+                 mpm_settings=one_child(8))
+    gate = threading.Event()
+    one.hooks.script = [{'times': 1, 'until': gate}]
+    first = upload_id(one.tus.new(10))
+    one.hooks.wait(1)
+    others = [upload_id(one.tus.new(10)) for _ in range(20)]
+    wait_told(probe, others, 'post-create')     # so their shards wait for a place at the other one
+    shards = {event.id: event.path.parent for event in spool.waiting(one.server)}
+    last = others[-1]
+    with contextlib.ExitStack() as stack:
+        for shard in {shards[uid] for uid in others} - {shards[first], shards[last]}:
+            stack.enter_context(spool.worked_on(shard))
+        gate.set()
+        wait_told(one.hooks, [first, last], 'post-create')
+    wait_told(one.hooks, others, 'post-create')
+    spool.wait_empty(one.server)
 
 
 def test_of_many_processes(teller):

@@ -1,5 +1,6 @@
 """What waits to be told: a look at the hooks' spools in TusStateDir, and at who tells."""
 import contextlib
+import fcntl
 import hashlib
 import os
 import re
@@ -61,6 +62,17 @@ def waiting(server):
         with contextlib.suppress(FileNotFoundError):
             found.append(read(path))
     return found
+
+
+@contextlib.contextmanager
+def worked_on(shard):
+    """By another server that shares the spool."""
+    handle = os.open(shard, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def wait_empty(server, timeout=30):
