@@ -166,6 +166,9 @@ static void unlink_waiter(tus_health_waiter_t *waiter)
 
 void tus_health_wait(tus_health_t *health, tus_health_waiter_t *waiter)
 {
+    if (waiter->given) { /* it begins again, there */
+        return;
+    }
     if (waiter->health && (waiter->health == health || !tus_health_hangs(waiter->health))) {
         return;
     }

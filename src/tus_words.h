@@ -758,7 +758,10 @@ void tus_health_hang(tus_health_t *health, int is_hanging);
 /** Nonzero while the call of any pass takes long. */
 int tus_health_hangs(const tus_health_t *health);
 
-/** Waits for a place, unless it waits already, here or elsewhere; but not for one that hangs. */
+/**
+ * Waits for a place, unless it waits already, here or elsewhere, but not for one that hangs; or was
+ * given one that it has not begun with.
+ */
 void tus_health_wait(tus_health_t *health, tus_health_waiter_t *waiter);
 
 /** It waits no longer. @return where it has a place, or NULL; that is the caller's now */

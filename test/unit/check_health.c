@@ -281,6 +281,24 @@ START_TEST(test_one_waits_for_one)
 }
 END_TEST
 
+/* Another pass of it was under way when its turn came. */
+START_TEST(test_a_place_that_was_given_is_kept)
+{
+    tus_health_enter(named("one"), now);
+    tus_health_enter(named("two"), now);
+    tus_health_wait(named("one"), &waiters[0]);
+    tus_health_leave(named("one"), now);
+    ck_assert_str_eq(all_woken(), "0:in");
+    tus_health_wait(named("two"), &waiters[0]);
+    tus_health_leave(named("two"), now);
+    ck_assert_str_eq(all_woken(), "");
+    ck_assert_ptr_eq(tus_health_begin(&waiters[0]), named("one"));
+    tus_health_leave(named("one"), now);
+    ck_assert(tus_health_enter(named("one"), now));
+    ck_assert(tus_health_enter(named("two"), now));
+}
+END_TEST
+
 START_TEST(test_jitter)
 {
     apr_interval_time_t least = 4 * SECOND, most = 0;
@@ -316,6 +334,7 @@ Suite *health_suite(void)
     tcase_add_test(tcase, test_waiting_for_a_stranger);
     tcase_add_test(tcase, test_who_has_none_is_next);
     tcase_add_test(tcase, test_one_waits_for_one);
+    tcase_add_test(tcase, test_a_place_that_was_given_is_kept);
     tcase_add_test(tcase, test_jitter);
     return suite;
 }
