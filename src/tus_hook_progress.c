@@ -408,8 +408,10 @@ static apr_status_t end_process(void *unused)
     apr_status_t ignored;
 
     (void)unused;
-    apr_thread_mutex_lock(mutex);
     apr_atomic_set32(&is_ending, 1);
+    if (!tus_thread_lock_at_end(mutex)) {
+        return APR_SUCCESS;
+    }
     apr_thread_mutex_unlock(mutex);
     for (int i = 0; i < THREADS; i++) {
         if (workers[i].thread) {

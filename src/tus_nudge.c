@@ -71,7 +71,9 @@ static apr_status_t end(void *baton)
     apr_status_t rv;
 
     (void)baton;
-    apr_thread_mutex_lock(mutex);
+    if (!tus_thread_lock_at_end(mutex)) {
+        return APR_SUCCESS;
+    }
     is_ending = 1;
     apr_thread_cond_signal(changed);
     apr_thread_mutex_unlock(mutex);

@@ -7,6 +7,13 @@
  */
 #include "tus_words.h"
 
+#include <apr_thread_mutex.h>
+#include <apr_time.h>
+
+/* How often a mutex is tried at the end, and what passes between two tries. */
+#define PATIENCE 100
+#define MOMENT apr_time_from_msec(1)
+
 void tus_thread_hold_signals(sigset_t *before)
 {
     sigset_t all;
@@ -18,6 +25,19 @@ void tus_thread_hold_signals(sigset_t *before)
 void tus_thread_release_signals(const sigset_t *before)
 {
     pthread_sigmask(SIG_SETMASK, before, NULL);
+}
+
+int tus_thread_lock_at_end(apr_thread_mutex_t *mutex)
+{
+    int left = PATIENCE;
+
+    while (apr_thread_mutex_trylock(mutex) != APR_SUCCESS) {
+        if (!left--) {
+            return 0;
+        }
+        apr_sleep(MOMENT);
+    }
+    return 1;
 }
 
 apr_status_t tus_thread_create(apr_thread_t **thread, apr_thread_start_t run, void *baton,

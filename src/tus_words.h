@@ -1373,6 +1373,13 @@ apr_status_t tus_spool_dir_set_times(int fd, const char *name, const tus_spool_t
 
 /* ---- ring 2: threads (tus_thread.c) ------------------------------------------ */
 
+/**
+ * Locks a mutex in a cleanup that ends this process. It may run in a signal's handler, above the
+ * very code that holds the mutex: then nobody would ever release it.
+ * @return 0 if it could not be had within a tenth of a second
+ */
+int tus_thread_lock_at_end(apr_thread_mutex_t *mutex);
+
 /** apr_thread_create(), of a thread that takes no signals. */
 apr_status_t tus_thread_create(apr_thread_t **thread, apr_thread_start_t run, void *baton,
                                apr_pool_t *p);

@@ -44,6 +44,7 @@
     SUITE(lock) \
     SUITE(meta) \
     SUITE(hook_http) \
+    SUITE(thread) \
     SUITE(small) \
     SUITE(spool) \
     SUITE(seal) \
