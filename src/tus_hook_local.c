@@ -37,6 +37,9 @@
 
 #define ENVIRONMENT "TUS_HOOK"
 
+/* With the name of an interface behind it. */
+#define IP_MAX 64
+
 #define HOST_CHARACTERS TUS_ALNUM "-._:" /* the colons of an IPv6 address */
 
 /* Kept across restarts: a call may come in after the generation that made it. */
@@ -140,11 +143,12 @@ typedef struct spot_t {
     const char *scheme;
 } spot_t;
 
+/* apr_sockaddr_ip_get() would allocate from the address's own pool, which other threads use. */
 static const char *text_of(apr_sockaddr_t *address, apr_pool_t *p)
 {
-    char *ip;
+    char ip[IP_MAX];
 
-    if (apr_sockaddr_ip_get(&ip, address) != APR_SUCCESS) {
+    if (apr_sockaddr_ip_getbuf(ip, sizeof(ip), address) != APR_SUCCESS) {
         return NULL;
     }
     return apr_psprintf(p, strchr(ip, ':') ? "[%s]:%u" : "%s:%u", ip, address->port);
