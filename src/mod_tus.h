@@ -545,7 +545,7 @@ typedef struct tus_event_t {
     const tus_identity_t *store; /**< for tus_stop_upload() */
     tus_record_t *record;        /**< to be changed by pre_create only: id, pairs, storage_path */
     apr_off_t offset;            /**< bytes stored */
-    apr_pool_t *pool;            /**< lives as long as the request; for what is put into record */
+    apr_pool_t *pool; /**< the request's, where there is one; for what is put into record */
 } tus_event_t;
 
 /** What a client is told instead of our own words. */

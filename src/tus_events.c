@@ -46,23 +46,27 @@ typedef int (*run_fn)(const tus_event_t *event, tus_reply_t *reply);
 /* For the calls of one request, which come one after the other. */
 #define REPLY_KEY "mod_tus events: reply"
 
+typedef struct kept_t {
+    tus_reply_t reply;
+    apr_table_t *headers; /* whatever a module put in their place */
+} kept_t;
+
 /* An empty reply. It is made once, as `receive` is called for each read. */
 static tus_reply_t *empty_reply(apr_pool_t *p)
 {
     void *found = NULL;
-    tus_reply_t *reply;
-    apr_table_t *headers;
+    kept_t *kept;
 
     apr_pool_userdata_get(&found, REPLY_KEY, p);
-    reply = found ? found : apr_pcalloc(p, sizeof *reply);
-    headers = found ? reply->headers : apr_table_make(p, 4);
-    if (!found) {
-        apr_pool_userdata_setn(reply, REPLY_KEY, NULL, p);
+    kept = found;
+    if (!kept) {
+        kept = apr_palloc(p, sizeof(*kept));
+        kept->headers = apr_table_make(p, 4);
+        apr_pool_userdata_setn(kept, REPLY_KEY, NULL, p);
     }
-    apr_table_clear(headers);
-    memset(reply, 0, sizeof *reply);
-    reply->headers = headers;
-    return reply;
+    apr_table_clear(kept->headers);
+    kept->reply = (tus_reply_t){ .headers = kept->headers };
+    return &kept->reply;
 }
 
 /* A refusal lives on as the error; the next call needs another reply. */
@@ -85,7 +89,7 @@ static const tus_error_t *run(run_fn fn, request_rec *r, const tus_upload_t *upl
                           .store = &upload->core->store->identity,
                           .record = record,
                           .offset = upload->offset,
-                          .pool = upload->pool };
+                          .pool = r ? r->pool : upload->pool };
     tus_reply_t *reply = empty_reply(upload->pool);
 
     return fn(&event, reply) == OK ? NULL : refused(upload->pool, err, reply);

@@ -282,6 +282,33 @@ def test_the_events_of_an_upload_in_one_request(tus):
     assert set(tus.names(upload_id(empty))) == {'post_create', 'pre_finish', 'post_finish'}
 
 
+def test_what_a_module_notes_lives_as_long_as_the_request(httpd):
+    """Also of a final upload that is joined in the request that finished its last part."""
+    server = httpd()
+    store = server.make_store()
+    noted = server.root / 'noted'
+    server.start(load('tus_observer') + f'CustomLog "{noted}" "%m %{{tus-observed}}n"\n'
+                 + endpoint('Location /files', store))
+    tus = Tus(server, store=store)
+    part = tus.partial(10, b'hello')
+    final = tus.final([part])
+    assert tus.append(part, 5, b'world') == 10
+    assert tus.get(final).body == b'helloworld'
+    wait_until(lambda: 'GET' in noted.read_text(), 'the log')
+    assert f'PATCH post_finish {upload_id(final)}\n' in noted.read_text()
+
+
+def test_a_module_that_takes_the_headers_away(tus):
+    """From one call it has nothing to do with the next."""
+    answer = tus.wish(10, b'hello', headers='none')
+    assert answer.status == 201
+    url = answer.get('Location')
+    assert tus.append(url, 5, b'world') == 10
+    assert tus.delete(url).status == 204
+    answer = tus.wish(10, b'hello', headers='none', refuse='post_create', how='default')
+    assert answer.status == 201, 'it has happened'
+
+
 def test_hooks_come_and_go_with_the_configuration(httpd):
     tus = observe(httpd)
     tus.server.graceful()

@@ -14,6 +14,9 @@
  *   storage PATH    another storage_path
  *   metadata WORD   other metadata: replace, append, none, or what cannot be: null, space, twice
  *   stop-at N       refuses in receive once there are N bytes
+ *   headers none    leaves each reply without the table that it came with
+ *
+ * The last event of a request is its note "tus-observed".
  *
  * And its handler "tus-observer", below any URL:
  *
@@ -111,6 +114,13 @@ static int judge(const char *name, const tus_event_t *event, tus_reply_t *reply)
     const char *how = wish(event, "how");
 
     observe(name, event);
+    if (event->request) {
+        apr_table_setn(event->request->notes, "tus-observed",
+                       apr_pstrcat(event->pool, name, " ", event->record->id, NULL));
+    }
+    if (wish(event, "headers")) {
+        reply->headers = NULL;
+    }
     if (!refuse || strcmp(refuse, name) != 0) {
         return OK;
     }
