@@ -92,11 +92,11 @@ apr_status_t tus_hook_note_write(const char *state_dir, const char *key,
     if (read_text(&there, path, p) == APR_SUCCESS && strcmp(there, text) == 0) {
         return APR_SUCCESS;
     }
-    rv = tus_small_replace(path, text, 1, p);
+    rv = tus_small_publish(path, text, p);
     if (APR_STATUS_IS_ENOENT(rv)) {
         rv = tus_keyed_make_dir(path);
         if (rv == APR_SUCCESS) {
-            rv = tus_small_replace(path, text, 1, p);
+            rv = tus_small_publish(path, text, p);
         }
     }
     return rv;

@@ -6,6 +6,8 @@
  */
 #include "tus_words.h"
 
+#include <apr_escape.h>
+#include <apr_general.h>
 #include <apr_strings.h>
 
 #include <errno.h>
@@ -47,6 +49,27 @@ apr_status_t tus_small_replace(const char *path, const char *text, int durable, 
         return rv;
     }
     return durable ? tus_small_sync(path) : APR_SUCCESS;
+}
+
+apr_status_t tus_small_publish(const char *path, const char *text, apr_pool_t *p)
+{
+    unsigned char random[8];
+    const char *fresh;
+    apr_status_t rv = apr_generate_random_bytes(random, sizeof(random));
+
+    if (rv != APR_SUCCESS) {
+        return rv;
+    }
+    fresh = apr_psprintf(p, "%s.%s", path, apr_pescape_hex(p, random, sizeof(random), 0));
+    rv = write_new(fresh, text, 1);
+    if (rv == APR_SUCCESS && rename(fresh, path) != 0) {
+        rv = errno;
+    }
+    if (rv != APR_SUCCESS) {
+        tus_small_remove(fresh);
+        return rv;
+    }
+    return tus_small_sync(path);
 }
 
 apr_status_t tus_small_get(char *text, apr_size_t size, apr_size_t *len, const char *path)

@@ -1138,10 +1138,14 @@ apr_status_t tus_journal_mend(const char *path, apr_pool_t *p);
 /* ---- ring 2: small files in the state directory (tus_small.c) -------------- */
 
 /**
- * Replaces a file by one with this text, as a whole.
+ * Replaces a file by one with this text, as a whole; one caller at a time.
  * @param durable it is on stable storage on return, and so is its name
  */
 apr_status_t tus_small_replace(const char *path, const char *text, int durable, apr_pool_t *p);
+
+/** As tus_small_replace(), durable, where several may do so at a time: each has a name of its own.
+ */
+apr_status_t tus_small_publish(const char *path, const char *text, apr_pool_t *p);
 
 /**
  * Reads a file, as far as it fits, and puts a NUL behind it; there may be others before. Never

@@ -1,5 +1,6 @@
 """Events are told by the settings that hold where the upload's endpoint is, as pre-* are asked."""
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -329,6 +330,18 @@ def test_of_an_htaccess(site, text, lines, secret):
     site.hooks.wait(1, 'post-receive', upload=uid)
     assert {call.type for call in site.hooks.of()} == set(EVENTS.split())
     assert_signed(site.hooks.of(), secret)
+
+
+def test_many_first_uploads_of_an_htaccess(site):
+    """All of them note the hook for later, at the same time; and again when it was changed."""
+    site.begin('<Directory "{htdocs}">\nTusAllowHook {url}\n</Directory>\n', events='post-create')
+    with ThreadPoolExecutor(16) as pool:
+        for seconds in range(1, 9):
+            with (site.server.htdocs / 'files' / '.htaccess').open('a') as htaccess:
+                htaccess.write(f'TusHookTimeout {seconds}s\n')
+            answers = list(pool.map(lambda _: site.tus.create(10), range(16)))
+            assert {answer.status for answer in answers} == {201}
+    site.hooks.wait(8 * 16, 'post-create')
 
 
 @pytest.mark.parametrize('lines', [['TusHookSecret two'], ['TusHookSecret none'],

@@ -55,6 +55,25 @@ START_TEST(what_was_replaced_is_read)
 }
 END_TEST
 
+START_TEST(what_was_published_is_read)
+{
+    const char *path = scratch_path("file");
+    char text[8];
+    apr_size_t len;
+
+    ck_assert_int_eq(tus_small_publish(path, "one", unit_pool), APR_SUCCESS);
+    ck_assert_int_eq(tus_small_publish(path, "three", unit_pool), APR_SUCCESS);
+    ck_assert_int_eq(tus_small_get(text, sizeof(text), &len, path), APR_SUCCESS);
+    ck_assert_str_eq(text, "three");
+}
+END_TEST
+
+START_TEST(nothing_is_published_without_its_directory)
+{
+    ck_assert(APR_STATUS_IS_ENOENT(tus_small_publish(scratch_path("none/file"), "one", unit_pool)));
+}
+END_TEST
+
 START_TEST(nul_is_a_byte)
 {
     int fd = open(scratch_path("file"), O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
@@ -116,6 +135,8 @@ Suite *small_suite(void)
     tcase_add_checked_fixture(tcase, setup, teardown);
     tcase_add_loop_test(tcase, file_is_read_as_far_as_it_fits, 0, COUNT(texts));
     tcase_add_test(tcase, what_was_replaced_is_read);
+    tcase_add_test(tcase, what_was_published_is_read);
+    tcase_add_test(tcase, nothing_is_published_without_its_directory);
     tcase_add_test(tcase, nul_is_a_byte);
     tcase_add_test(tcase, missing_file_is_not_found);
     tcase_add_loop_test(tcase, plant_is_not_read, 0, COUNT(plants));
