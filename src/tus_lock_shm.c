@@ -396,12 +396,14 @@ static void release(tus_lock_t *lock)
     free_entry(entry, locks->self);
 }
 
+/* Not by the mutex, which this thread may have: prefork ends a child in a signal's handler. */
 static apr_status_t release_cleanup(void *data)
 {
     tus_lock_t *lock = data;
 
-    if (is_ours(lock->locks)) {
-        release(lock);
+    if (lock->entry && is_ours(lock->locks)) {
+        free_entry(lock->entry, lock->locks->self);
+        lock->entry = NULL;
     }
     return APR_SUCCESS;
 }

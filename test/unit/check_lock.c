@@ -174,6 +174,22 @@ START_TEST(release_does_not_wait_for_the_mutex)
 }
 END_TEST
 
+START_TEST(pool_releases_though_its_thread_has_the_mutex)
+{
+    tus_lock_t *lock;
+    apr_pool_t *p;
+
+    begin_locking(&shm, ENTRIES, PROCESSES);
+    apr_pool_create(&p, unit_pool);
+    ck_assert_int_eq(take("id", 0, &lock, p), APR_SUCCESS);
+    ask_once("id");
+    ck_assert_int_eq(apr_global_mutex_lock(mutex), APR_SUCCESS);
+    apr_pool_destroy(p);
+    ck_assert_int_eq(apr_global_mutex_unlock(mutex), APR_SUCCESS);
+    ck_assert_int_eq(try_take("id"), APR_SUCCESS);
+}
+END_TEST
+
 START_TEST(mutex_of_the_dead_is_taken_over)
 {
     peer_t peer;
@@ -244,7 +260,8 @@ static int take_and_let_go(const char *id, apr_pool_t *p)
 /* Whom they ask may be gone: then they ask nobody, and write nowhere else. */
 START_TEST(asked_at_the_moment_of_release)
 {
-    apr_size_t length = tus_lock_shm_size(0, 0); /* of what never changes */
+    /* What never changes; the count of tickets stands behind it. */
+    apr_size_t length = tus_lock_shm_size(0, 0) - sizeof(apr_uint64_t);
     peer_t peers[ASKERS];
     apr_time_t end;
     apr_pool_t *p;
@@ -634,6 +651,7 @@ Suite *lock_suite(void)
 
     tcase = add_lock_case(suite, "the mutex");
     tcase_add_test(tcase, release_does_not_wait_for_the_mutex);
+    tcase_add_test(tcase, pool_releases_though_its_thread_has_the_mutex);
     tcase_add_test(tcase, mutex_of_the_dead_is_taken_over);
     tcase_add_test(tcase, a_crowd_does_not_sleep_in_line);
 
