@@ -428,8 +428,8 @@ struct tus_lock_provider_t {
     const char *name;
 
     /**
-     * Takes the upload. A holder is asked to release it, unless the deadline is
-     * 0: that is a try, which disturbs nobody.
+     * Takes the upload. A holder that asked for it earlier is asked to release it,
+     * unless the deadline is 0: that is a try, which disturbs nobody.
      * @param deadline when to give up, an absolute time, or 0
      * @param cancel may be NULL
      * @param lock owned by p, released with it at the latest

@@ -72,6 +72,7 @@ typedef struct table_t {
     apr_uint32_t places;
     /** Random: nobody can choose an id that stands in another's place. */
     unsigned char key[APR_SIPHASH_KSIZE];
+    apr_uint64_t tickets; /**< drawn so far; all above stays as it is */
 } table_t;
 
 typedef struct process_t {
@@ -86,6 +87,7 @@ typedef struct process_t {
 
 typedef struct entry_t {
     apr_uint64_t holder; /**< process_t.self */
+    apr_uint64_t ticket; /**< of the holder: only those that came later may interrupt it */
     apr_uint64_t device;
     apr_uint64_t inode;
     apr_uint64_t hash;
@@ -451,6 +453,7 @@ static entry_t *find(table_t *table, const entry_t *wanted, entry_t **spare)
 
 static void take(entry_t *entry, const entry_t *wanted)
 {
+    entry->ticket = wanted->ticket;
     entry->device = wanted->device;
     entry->inode = wanted->inode;
     entry->hash = wanted->hash;
@@ -460,7 +463,8 @@ static void take(entry_t *entry, const entry_t *wanted)
 }
 
 /*
- * Takes the upload, or asks its holder.
+ * Takes the upload, or asks its holder, unless that one came later: a client that
+ * came back is not interrupted by its own dead request that still waits.
  * @param holder set for APR_EBUSY
  * @return APR_SUCCESS; APR_EBUSY; APR_ENOSPC; or what the mutex said
  */
@@ -478,7 +482,7 @@ static apr_status_t try_take(tus_lock_t *lock, const entry_t *wanted, int asking
     held = find(table, wanted, &spare);
     if (held) {
         *holder = LOAD(&held->holder);
-        if (asking) {
+        if (asking && held->ticket < wanted->ticket) {
             ask(table, held, *holder, TUS_ASKED_RELEASE);
         }
         rv = APR_EBUSY;
@@ -494,6 +498,12 @@ static apr_status_t try_take(tus_lock_t *lock, const entry_t *wanted, int asking
     return rv;
 }
 
+/* Who comes later has the higher one, in whatever process. */
+static apr_uint64_t draw_ticket(table_t *table)
+{
+    return __atomic_add_fetch(&table->tickets, 1, __ATOMIC_ACQ_REL);
+}
+
 static apr_status_t acquire(tus_locks_t *base, const tus_identity_t *store, const char *id,
                             apr_time_t deadline, const tus_cancel_t *cancel, tus_lock_t **result,
                             apr_pool_t *p)
@@ -507,6 +517,7 @@ static apr_status_t acquire(tus_locks_t *base, const tus_identity_t *store, cons
     apr_status_t rv;
 
     lock->locks = locks;
+    wanted.ticket = draw_ticket(locks->table);
     while ((rv = try_take(lock, &wanted, deadline != 0, &holder)) != APR_SUCCESS) {
         apr_time_t now = apr_time_now();
 

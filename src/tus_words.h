@@ -1619,7 +1619,7 @@ extern const tus_lock_provider_t tus_lock_shm;
 apr_size_t tus_lock_shm_size(unsigned entries, unsigned processes);
 
 /** To be changed with the layout of the table, or with what it means. */
-#define TUS_LOCK_SHM_LAYOUT 1
+#define TUS_LOCK_SHM_LAYOUT 2
 
 /**
  * Puts an empty table into zeroed shared memory. Once, before any fork: it

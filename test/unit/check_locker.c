@@ -439,6 +439,41 @@ START_TEST(cancel_ends_the_wait)
 }
 END_TEST
 
+typedef struct overtaken_t {
+    tus_lock_t *first, *newest;
+} overtaken_t;
+
+/* The first time that a waiter looks, the holder goes and a newer one has the upload. */
+static int overtake(void *data)
+{
+    overtaken_t *overtaken = data;
+
+    if (overtaken->newest) {
+        return 1;
+    }
+    release(overtaken->first);
+    overtaken->newest = must_take("id");
+    return 0;
+}
+
+START_TEST(waiter_does_not_interrupt_a_newer_holder)
+{
+    overtaken_t overtaken = { NULL, NULL };
+    tus_cancel_t cancel = { overtake, &overtaken };
+    tus_lock_t *lock;
+
+    begin(_i);
+    overtaken.first = must_take("id");
+    ck_assert_int_eq(locker->provider->acquire(locks, &a_store, "id", apr_time_now() + PATIENT,
+                                               &cancel, &lock, unit_pool),
+                     APR_EINTR);
+    ck_assert_int_eq(asked(overtaken.newest), TUS_ASKED_NOTHING);
+    ck_assert(!is_woken(0));
+    ask_once("id");
+    ck_assert_int_eq(asked(overtaken.newest), TUS_ASKED_RELEASE);
+}
+END_TEST
+
 /* ---- the killed ---------------------------------------------------------- */
 
 START_TEST(killed_holder_is_replaced)
@@ -919,6 +954,7 @@ void locker_conformance(Suite *suite, const locker_t *under_test)
     HOLDS(deadline_ends_the_wait);
     HOLDS(signals_do_not_shorten_the_wait);
     HOLDS(cancel_ends_the_wait);
+    HOLDS(waiter_does_not_interrupt_a_newer_holder);
     HOLDS(killed_holder_is_replaced);
     HOLDS(holder_killed_while_another_waits);
     HOLDS(killed_at_any_instant);
