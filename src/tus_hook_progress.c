@@ -7,9 +7,9 @@
  * upload.
  *
  * An endpoint that never answers holds a thread until its TusHookTimeout. So the
- * hooks that were said in one place have only a few threads at once, and those of
- * all .htaccess files together leave some to the server's own: nobody can keep
- * the others from being told.
+ * hooks of all .htaccess files have half of the threads and the server's own the
+ * other half, and those that were said in one place have only a few, and while
+ * others need them just one: a few that hang do not keep the others from being told.
  */
 #include "tus_httpd.h"
 
@@ -25,11 +25,11 @@
 /* At once; each ends when it has nothing to do. */
 #define THREADS 32
 
-/* Of them, for the hooks that were said in one place. */
-#define SCOPE_THREADS 4
+/* Of them, for the hooks of all .htaccess files, and for the server's own. */
+#define KIND_THREADS (THREADS / 2)
 
-/* Of them, for the hooks of all .htaccess files. */
-#define HTACCESS_THREADS (THREADS / 2)
+/* Of these, for the hooks that were said in one place; one when half of them are taken. */
+#define SCOPE_THREADS 4
 
 /* Calls that wait for a thread of their place; more are not told. */
 #define WAITING_MAX 64
@@ -242,14 +242,15 @@ static scope_t *scope_of(const told_t *told)
 
 static int may_have_thread(const scope_t *scope)
 {
-    int all = 0, htaccess = 0;
+    int taken = 0;
 
     for (int i = 0; i < THREADS; i++) {
-        all += scopes[i].threads;
-        htaccess += scopes[i].is_htaccess ? scopes[i].threads : 0;
+        taken += scopes[i].is_htaccess == scope->is_htaccess ? scopes[i].threads : 0;
     }
-    return scope->threads < SCOPE_THREADS && all < THREADS
-           && (!scope->is_htaccess || htaccess < HTACCESS_THREADS);
+    if (!scope->threads) {
+        return taken < KIND_THREADS;
+    }
+    return scope->threads < SCOPE_THREADS && taken < KIND_THREADS / 2;
 }
 
 /* There is a worker for it. The one that was there before has nothing left to do but to return. */
