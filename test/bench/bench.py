@@ -37,6 +37,7 @@ def main():
         subjects.PEER_CLASSES = ()
         workloads.PEER_CLASSES = ()
     sizes = workloads.SMOKE if options.smoke else workloads.FULL
+    facts = surroundings(options)
     tables = []
     options.output.parent.mkdir(parents=True, exist_ok=True)
     for number, make in chosen(sizes, options):
@@ -44,7 +45,7 @@ def main():
             for table in make():
                 print(table.text(), flush=True)
                 tables.append(table)
-                options.output.write_text(page(tables, options), 'utf-8')
+                options.output.write_text(page(tables, facts), 'utf-8')
 
 
 def is_wanted(number, options):
@@ -79,20 +80,21 @@ def in_order(table):
     return int(number), table.number
 
 
-def page(tables, options):
-    facts = '\n'.join(f'- {name}: {value}' for name, value in surroundings(options))
-    return (INTRODUCTION.read_text('utf-8') + f'\n## What was measured\n\n{facts}\n\n## Results\n\n'
+def page(tables, facts):
+    load = 'Load average at the end', ' '.join(f'{load:.1f}' for load in os.getloadavg())
+    lines = '\n'.join(f'- {name}: {value}' for name, value in (*facts, load))
+    return (INTRODUCTION.read_text('utf-8') + f'\n## What was measured\n\n{lines}\n\n## Results\n\n'
             + '\n'.join(table.markdown() for table in sorted(tables, key=in_order)))
 
 
 def surroundings(options):
-    yield 'Date', datetime.date.today().isoformat()
-    yield 'Machine', machine()
-    yield 'Media', ', '.join(f'{name}: {file_system(name)}' for name in DIRECTORIES)
-    yield 'Software', ', '.join(versions())
-    yield 'Command', f'`{command(options)}`'
-    yield 'Rounds', f'{options.rounds}' + ', after one that is not counted' * (options.rounds > 1)
-    yield 'Load average at the end', ' '.join(f'{load:.1f}' for load in os.getloadavg())
+    """Before anything is written: the page is a part of what git would call dirty."""
+    return (('Date', datetime.date.today().isoformat()),
+            ('Machine', machine()),
+            ('Media', ', '.join(f'{name}: {file_system(name)}' for name in DIRECTORIES)),
+            ('Software', ', '.join(versions())),
+            ('Command', f'`{command(options)}`'),
+            ('Rounds', f'{options.rounds}' + ', after one that is not counted' * (options.rounds > 1)))
 
 
 def machine():

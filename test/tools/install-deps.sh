@@ -1,5 +1,5 @@
 #!/bin/bash
-# install-deps.sh run|test: installs what is missing, on Debian and Ubuntu; touches nothing
+# install-deps.sh run|test|bench: installs what is missing, on Debian and Ubuntu; touches nothing
 # when nothing is missing.
 set -u
 cd "$(dirname "$0")/../.." || exit
@@ -60,6 +60,10 @@ list_missing() {
     need python3-pytest has_python pytest
     need python3-pytest-xdist has_python xdist
     need valgrind has valgrind
+    [ "$purpose" = test ] && return
+    need cargo has cargo
+    need strace has strace
+    need xfsprogs has mkfs.xfs
 }
 
 as_root() {
@@ -134,6 +138,7 @@ install_browser() {
 }
 
 install_packages
+[ "$purpose" = bench ] && exit
 install_node_packages
 [ "$purpose" = run ] && exit
 install_browser
