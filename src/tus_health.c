@@ -15,8 +15,12 @@
 #define PASSES_MAX 8
 #define SHARE 3
 
-/* One that was not reached last, or never, is tried only while this part of all are free. */
+/* One that was not reached last, or never, is tried only while this part of all are free, */
 #define RESERVE 4
+
+/* or while no more such tries than this part of all go on: the slow ones that are up, however many,
+ * do not keep the others from ever being tried. */
+#define TRIES 16
 
 /* Nor has one place where hooks were said, an .htaccess or a section, more such tries than this
  * part of all, however many hooks it has. */
@@ -44,7 +48,7 @@ struct tus_healths_t {
     apr_pool_t *pool;
     apr_hash_t *by_key;
     apr_hash_t *scopes; /* by what keys begin with */
-    int max, passes;
+    int max, passes, tries;
     int is_short; /* somebody waits who has no pass at all */
     tus_health_wake_fn wake;
 };
@@ -103,16 +107,25 @@ apr_interval_time_t tus_health_clamp(apr_interval_time_t time, apr_interval_time
 
 /* ---- passes ------------------------------------------------------------------ */
 
+static int may_be_tried(const tus_health_t *health, int room)
+{
+    const tus_healths_t *all = health->all;
+
+    return !health->passes && health->scope->tries < all->max / SCOPE_SHARE
+           && (room > all->max / RESERVE || all->tries < all->max / TRIES);
+}
+
 static int has_room(const tus_health_t *health)
 {
     int room = health->all->max - health->all->passes;
 
-    if (!health->is_up) {
-        return !health->passes && room > health->all->max / RESERVE
-               && health->scope->tries < health->all->max / SCOPE_SHARE;
+    if (room <= 0) {
+        return 0;
     }
-    return room > 0
-           && (!health->passes || (health->passes < room / SHARE && health->passes < PASSES_MAX));
+    if (!health->is_up) {
+        return may_be_tried(health, room);
+    }
+    return !health->passes || (health->passes < room / SHARE && health->passes < PASSES_MAX);
 }
 
 apr_time_t tus_health_down(const tus_health_t *health, apr_time_t now)
@@ -127,12 +140,14 @@ static void give_place(tus_health_t *health)
     if (!health->is_up) {
         health->is_tried = 1;
         health->scope->tries++;
+        health->all->tries++;
     }
 }
 
 static void end_try(tus_health_t *health)
 {
     health->scope->tries -= health->is_tried;
+    health->all->tries -= health->is_tried;
     health->is_tried = 0;
 }
 

@@ -207,6 +207,22 @@ START_TEST(test_strangers_leave_room)
 }
 END_TEST
 
+/* However many that answer are slow, they leave a place to find out about others. */
+START_TEST(test_the_known_leave_room)
+{
+    int room = MAX;
+
+    for (int i = 0; i < 6; i++) {
+        const char *known = apr_itoa(unit_pool, i);
+
+        answer(known);
+        room -= enter_all(known);
+    }
+    ck_assert_int_lt(room, MAX / 4); /* which strangers would leave to the known */
+    ck_assert_int_eq(enter_all("new"), 1);
+}
+END_TEST
+
 START_TEST(test_who_waits_is_next)
 {
     tus_health_t *one = named("one");
@@ -330,6 +346,7 @@ Suite *health_suite(void)
     tcase_add_test(tcase, test_hope);
     tcase_add_test(tcase, test_shares);
     tcase_add_test(tcase, test_strangers_leave_room);
+    tcase_add_test(tcase, test_the_known_leave_room);
     tcase_add_test(tcase, test_who_waits_is_next);
     tcase_add_test(tcase, test_waiting_for_a_stranger);
     tcase_add_test(tcase, test_who_has_none_is_next);
