@@ -671,7 +671,7 @@ def test_a_stopped_upload(tus, said, status, body):
 def test_many_stopped_at_a_time(hook_server, httpd):
     """Each request has the answer that its own upload was stopped with, whole."""
     hooks = hook_server()
-    tus = start(httpd(mpm_settings=one_child(8)), hooks)
+    tus = start(httpd(mpm_settings=one_child(16)), hooks)
     tus.says('post-receive', lambda call: {
         'StopUpload': True,
         'HTTPResponse': response(422, 50 * call.upload['ID'], **{'X-Stopped': call.upload['ID']})})
